@@ -1,0 +1,174 @@
+/**
+ * The port: what the field calls an ethdev. One interface for every driver.
+ *
+ * Control calls run on the main thread and may be asynchronous; the bursts run on the thread that owns the queue (the
+ * main thread here, a Worker after `QueueHandle`s were sent to it). Driver files live beside this one, one a driver, and
+ * are listed in drivers.ts.
+ * @module
+ */
+import type { MacAddress } from '../net/mac-address.ts';
+import type { Mempool } from '../memory/mempool.ts';
+import type { QueueHandle } from './queue.ts';
+
+export interface Link {
+  readonly up: boolean;
+  /** Mbit/s; 0 when unknown. */
+  readonly speed: number;
+  readonly fullDuplex: boolean;
+  readonly autonegotiation: boolean;
+}
+
+export interface DescriptorLimits {
+  readonly min: number;
+  readonly max: number;
+  readonly align: number;
+}
+
+/** Fixed properties and limits of a device, as testpmd's `show port info` prints them. */
+export interface PortInfo {
+  readonly driverName: string;
+  readonly maxRxQueues: number;
+  readonly maxTxQueues: number;
+  readonly minRxBufferSize: number;
+  /** Longest packet that can be received, in bytes; 4294967295 when unlimited. */
+  readonly maxRxPacketLength: number;
+  readonly maxLroPacketSize: number;
+  readonly minMtu: number;
+  readonly maxMtu: number;
+  readonly maxMacAddresses: number;
+  readonly maxHashMacAddresses: number;
+  readonly rxDescriptors: DescriptorLimits;
+  readonly txDescriptors: DescriptorLimits;
+  /** Entries of the RSS redirection table; 0 when there is none. */
+  readonly redirectionTableSize: number;
+  /** Bytes of the RSS key; 0 when there is none. */
+  readonly hashKeySize: number;
+  /** Names of the RSS flow types; empty when RSS is not supported. */
+  readonly rssFlowTypes: readonly string[];
+  /** RTE_ETH_RX_OFFLOAD_* bits (offloads.ts). */
+  readonly rxOffloadCapabilities: number;
+  /** RTE_ETH_TX_OFFLOAD_* bits (offloads.ts). */
+  readonly txOffloadCapabilities: number;
+  readonly maxSegmentsPerPacket: number;
+  readonly maxSegmentsPerMtu: number;
+}
+
+export interface PortConfiguration {
+  readonly rxQueues: number;
+  readonly txQueues: number;
+  readonly rxOffloads: number;
+  readonly txOffloads: number;
+  readonly mtu?: number | undefined;
+}
+
+export interface RxQueueConfiguration {
+  /** 0 takes the driver's default. */
+  readonly descriptors: number;
+  readonly pool: Mempool;
+}
+
+export interface TxQueueConfiguration {
+  /** 0 takes the driver's default. */
+  readonly descriptors: number;
+}
+
+/** What `show rxq info` and `show txq info` print. */
+export interface QueueInfo {
+  readonly descriptors: number;
+  readonly poolName: string | undefined;
+}
+
+export interface PortStatistics {
+  readonly rxPackets: number;
+  readonly rxBytes: number;
+  readonly rxMissed: number;
+  readonly rxErrors: number;
+  readonly rxNoMbuf: number;
+  readonly txPackets: number;
+  readonly txBytes: number;
+  readonly txErrors: number;
+}
+
+export interface ExtendedStatistic {
+  readonly name: string;
+  readonly value: number;
+}
+
+/** `intr_lsc`: the link went up or down. `queue_state`: a queue was enabled or disabled by the peer. */
+export type PortEvent =
+  | { readonly type: 'intr_lsc' }
+  | { readonly type: 'queue_state'; readonly queue: number; readonly rx: boolean; readonly enabled: boolean }
+  | { readonly type: 'intr_rmv' };
+
+export type PortState = 'stopped' | 'started' | 'closed';
+
+export interface Port {
+  /** Position in the port list; set when the port is attached. */
+  readonly id: number;
+  /** Device name: `net_vhost0`, `virtio_user0`, `0000:00:04.0`. */
+  readonly name: string;
+  /** The text after the first comma of --vdev, as typed. */
+  readonly devargs: string;
+  /** `vdev` or `pci`. */
+  readonly bus: string;
+  readonly info: PortInfo;
+  readonly state: PortState;
+  readonly mac: MacAddress;
+  readonly mtu: number;
+  readonly promiscuous: boolean;
+  readonly allMulticast: boolean;
+  /** The configuration in force, or undefined before the first configure(). */
+  readonly configuration: PortConfiguration | undefined;
+
+  /**
+   * Sets queue counts and offloads; only when stopped. Every queue must be set up again afterwards.
+   * @throws VirtioError EINVAL when a count or offload exceeds what `info` allows
+   */
+  configure(configuration: PortConfiguration): Promise<void>;
+  setupRxQueue(queue: number, configuration: RxQueueConfiguration): Promise<void>;
+  setupTxQueue(queue: number, configuration: TxQueueConfiguration): Promise<void>;
+  rxQueueInfo(queue: number): QueueInfo | undefined;
+  txQueueInfo(queue: number): QueueInfo | undefined;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Releases everything, once; later calls do nothing. */
+  close(): Promise<void>;
+  /** Stops, re-initialises the device and leaves it stopped. @throws VirtioError EOPNOTSUPP where the driver has no reset */
+  reset(): Promise<void>;
+
+  link(): Link;
+  /** @throws VirtioError EOPNOTSUPP where the driver cannot */
+  setLink(up: boolean): Promise<void>;
+  /** @throws VirtioError EOPNOTSUPP where the driver cannot */
+  setPromiscuous(on: boolean): Promise<void>;
+  /** @throws VirtioError EOPNOTSUPP where the driver cannot */
+  setAllMulticast(on: boolean): Promise<void>;
+  /** @throws VirtioError EINVAL outside minMtu..maxMtu or beyond the receive buffers, EOPNOTSUPP where the driver cannot */
+  setMtu(mtu: number): Promise<void>;
+  /** @throws VirtioError EINVAL for a multicast or zero address, EOPNOTSUPP where the driver cannot */
+  setMac(mac: MacAddress): Promise<void>;
+
+  statistics(): PortStatistics;
+  resetStatistics(): void;
+  extendedStatistics(): readonly ExtendedStatistic[];
+  resetExtendedStatistics(): void;
+
+  /** Calls `listener` on every event until the returned function is called. */
+  onEvent(listener: (event: PortEvent) => void): () => void;
+
+  /** Handles by which a Worker opens the queue; plain data. Only after the queue was set up. */
+  rxQueueHandle(queue: number): QueueHandle;
+  txQueueHandle(queue: number): QueueHandle;
+
+  /**
+   * Receives up to `count` packets into the u32 array at arena offset `mbufs`; returns how many (0 when nothing is there).
+   * Only on the thread that owns the queue.
+   */
+  rxBurst(queue: number, mbufs: number, count: number): number;
+  /**
+   * Sends the `count` mbufs listed at arena offset `mbufs`; returns how many were taken. The caller keeps the others.
+   */
+  txBurst(queue: number, mbufs: number, count: number): number;
+
+  [Symbol.asyncDispose](): Promise<void>;
+}
