@@ -1,0 +1,60 @@
+/**
+ * What one run of forwarding is made of: the streams, the engine that moves their packets, and the counters that come back.
+ * The session (session.ts) makes the plan; the lcores (lcores.ts) carry it out.
+ * @module
+ */
+import type { MacAddress } from '../net/mac-address.ts';
+
+/** One receive queue, the transmit queue its packets leave by, and the lcore that does it. */
+export interface Stream {
+  readonly lcore: number;
+  readonly rxPort: number;
+  readonly rxQueue: number;
+  readonly txPort: number;
+  readonly txQueue: number;
+  /** Destination that engines which rewrite Ethernet addresses put into the packets. */
+  readonly peer: MacAddress;
+}
+
+export interface ForwardingPlan {
+  /** Name of a forwarding engine (engines/index.ts), or the URL of a module that exports one. */
+  readonly engine: string;
+  readonly streams: readonly Stream[];
+  /** Packets a burst, 1..512. */
+  readonly burst: number;
+  /** Retry what the transmit queue did not take: how often, and microseconds between. Undefined: drop at once. */
+  readonly retry: { readonly count: number; readonly delay: number } | undefined;
+  /** Segment sizes in bytes of the packets that txonly and tx_first make. */
+  readonly txSegments: readonly number[];
+  readonly flowgenFlows: number;
+  readonly verbose: number;
+  /** Bursts of generated packets that every stream's transmit queue gets before the engine starts. */
+  readonly txFirst: number;
+  /** Empty the receive queues before forwarding starts. */
+  readonly flushRx: boolean;
+}
+
+/** Counters of one stream since forwarding started or was cleared. */
+export interface StreamCounters {
+  readonly rxPackets: number;
+  readonly txPackets: number;
+  /** Packets received or made, and not taken by the transmit queue. */
+  readonly dropped: number;
+  /** Packets that could not be made for want of an mbuf. */
+  readonly noMbuf: number;
+}
+
+/** The forwarding lcores of a process. */
+export interface Lcores {
+  /** Ids of the lcores that can forward: all but the main one, in order. */
+  readonly forwarding: readonly number[];
+  readonly running: boolean;
+  /** Starts forwarding; resolves when every lcore has begun its streams. */
+  start(plan: ForwardingPlan): Promise<void>;
+  /** Stops forwarding; resolves when every lcore has put its streams down. */
+  stop(): Promise<void>;
+  /** Counters in the order of the plan's streams: live while running, final afterwards, empty before the first start. */
+  counters(): readonly StreamCounters[];
+  clearCounters(): void;
+  close(): Promise<void>;
+}
