@@ -1,0 +1,83 @@
+/**
+ * Traffic between the two processes of a pair, and the comparison of what each counted.
+ * @module
+ */
+import { expect } from 'vitest';
+import { sleep } from './deadline.ts';
+import type { Pair, Side } from './pair.ts';
+import type { PortStats } from './statistics.ts';
+
+export function otherSide(side: Side): Side {
+  return side === 'driver' ? 'device' : 'driver';
+}
+
+/** What a counter grew by. */
+function growth(before: PortStats, after: PortStats): PortStats {
+  return {
+    rxPackets: after.rxPackets - before.rxPackets,
+    rxMissed: after.rxMissed - before.rxMissed,
+    rxBytes: after.rxBytes - before.rxBytes,
+    rxErrors: after.rxErrors - before.rxErrors,
+    rxNoMbuf: after.rxNoMbuf - before.rxNoMbuf,
+    txPackets: after.txPackets - before.txPackets,
+    txErrors: after.txErrors - before.txErrors,
+    txBytes: after.txBytes - before.txBytes,
+  };
+}
+
+/**
+ * Sends packets of the given segments one way for a while; then stops the sender, lets the receiver drain, stops that,
+ * and expects both to have counted the same packets and bytes.
+ */
+export async function expectOneWay(pair: Pair, from: Side, segments: string, milliseconds: number): Promise<number> {
+  const sender = pair[from];
+  const receiver = pair[otherSide(from)];
+  const bytes = segments.split(',').reduce((sum, segment) => sum + Number(segment), 0);
+  await receiver.commands('set fwd rxonly', 'start');
+  await sender.commands('set fwd txonly', `set txpkts ${segments}`);
+  const receivedBefore = await receiver.statistics();
+  const sentBefore = await sender.statistics();
+  await sender.command('start');
+  await sleep(milliseconds);
+  await sender.command('stop');
+  const sent = growth(sentBefore, await sender.statistics());
+  await receiver.drained();
+  await receiver.command('stop');
+  const received = growth(receivedBefore, await receiver.statistics());
+  const what = `${from} sends ${segments}`;
+  expect(sent.txPackets, what).toBeGreaterThan(100);
+  expect(received.rxPackets, `${what}: packets received`).toBe(sent.txPackets);
+  expect(received.rxBytes, `${what}: bytes received`).toBe(sent.txBytes);
+  expect(sent.txBytes, `${what}: bytes of a packet`).toBe(sent.txPackets * bytes);
+  expect([received.rxErrors, received.rxNoMbuf, sent.rxPackets, received.txPackets], `${what}: errors, no mbuf, packets back`).toEqual([
+    0, 0, 0, 0,
+  ]);
+  return sent.txPackets;
+}
+
+/**
+ * Lets packets go round between the two: `first` injects bursts and forwards what comes back in mode io, the other in mode `mode`.
+ * What is under way when both have stopped is fetched by one more start of the first, so that every packet is accounted for.
+ */
+export async function expectLoop(pair: Pair, first: Side, mode: 'io' | 'macswap' | 'mac', milliseconds: number): Promise<number> {
+  const initiator = pair[first];
+  const reflector = pair[otherSide(first)];
+  await initiator.commands('set fwd io', 'set txpkts 64');
+  await reflector.commands(`set fwd ${mode}`, 'start');
+  const before = { initiator: await initiator.statistics(), reflector: await reflector.statistics() };
+  await initiator.command('start tx_first 4');
+  await sleep(milliseconds);
+  await initiator.command('stop');
+  await reflector.drained();
+  await reflector.command('stop');
+  await initiator.commands('set fwd rxonly', 'start');
+  const last = await initiator.drained();
+  await initiator.command('stop');
+  const near = growth(before.initiator, last);
+  const far = growth(before.reflector, await reflector.statistics());
+  expect(near.txPackets, 'packets sent').toBeGreaterThan(1000);
+  expect(far.rxPackets, 'packets that arrived').toBe(near.txPackets);
+  expect(far.txPackets, 'packets sent back').toBe(far.rxPackets);
+  expect(near.rxPackets, 'packets that came back').toBe(far.txPackets);
+  return near.txPackets;
+}
