@@ -1,0 +1,56 @@
+// Builds dist/: JavaScript and declarations by tsc, the kernels' WebAssembly by asc. Does nothing when dist/ is newer than every source.
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const stamp = join(root, 'dist', '.built');
+const quiet = process.argv.includes('--quiet');
+
+function newest(path) {
+  const status = statSync(path);
+  if (!status.isDirectory()) return status.mtimeMs;
+  return Math.max(status.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+const sources = ['src', 'types', 'scripts/build.mjs', 'tsconfig.json', 'tsconfig.build.json', 'package.json'];
+if (existsSync(stamp) && statSync(stamp).mtimeMs > Math.max(...sources.map((name) => newest(join(root, name))))) {
+  if (!quiet) console.log('dist/ is up to date');
+  process.exit(0);
+}
+
+async function buildKernels() {
+  const { default: asc } = await import('assemblyscript/asc');
+  const written = new Map();
+  const { error, stderr } = await asc.main(
+    [
+      'src/kernels.entry.wasm.ts',
+      '--outFile', 'kernels.wasm',
+      '--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536',
+      '--enable', 'threads,simd,bulk-memory',
+      '--runtime', 'stub', '-O3', '--noAssert',
+    ],
+    {
+      // the kernels' access to memory has a twin for each target
+      readFile: (name, base) => {
+        const path = join(base, name.replace(/\baccess\.ts$/, 'access.wasm.ts'));
+        return existsSync(path) ? readFileSync(path, 'utf8') : null;
+      },
+      writeFile: (name, contents) => void written.set(name, contents),
+      listFiles: () => [],
+    },
+  );
+  if (error) throw new Error(`asc: ${error.message}\n${stderr.toString()}`);
+  writeFileSync(join(root, 'dist', 'kernels.wasm'), written.get('kernels.wasm'));
+}
+
+process.chdir(root);
+rmSync(stamp, { force: true });
+mkdirSync('dist', { recursive: true });
+const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+if (tsc.status !== 0) process.exit(1);
+await buildKernels();
+for (const name of Object.values(JSON.parse(readFileSync('package.json', 'utf8')).bin)) if (existsSync(name)) chmodSync(name, 0o755);
+writeFileSync(stamp, '');
+if (!quiet) console.log('built dist/');

@@ -1,0 +1,79 @@
+/**
+ * Forward statistics: what `stop` and `show fwd stats all` print.
+ * @module
+ */
+import type { Stream, StreamCounters } from '../forwarding-plan.ts';
+
+const border = '----------------------';
+const totalBorder = '+++++++++++++++';
+
+export interface PortForwardStatistics {
+  readonly port: number;
+  readonly rxPackets: number;
+  readonly rxDropped: number;
+  readonly rxErrors: number;
+  readonly rxNoMbuf: number;
+  readonly txPackets: number;
+  readonly txDropped: number;
+}
+
+export interface ForwardStatistics {
+  /** One entry a stream; shown when a port has several. */
+  readonly streams: readonly { readonly stream: Stream; readonly counters: StreamCounters }[];
+  readonly ports: readonly PortForwardStatistics[];
+}
+
+const wide = (value: number): string => String(value).padEnd(14);
+const two = (value: number): string => String(value).padStart(2);
+
+function streamText(stream: Stream, counters: StreamCounters): string {
+  if (counters.rxPackets === 0 && counters.txPackets === 0 && counters.dropped === 0) return '';
+  return [
+    '',
+    `  ------- Forward Stats for RX Port=${two(stream.rxPort)}/Queue=${two(stream.rxQueue)} -> TX Port=${two(stream.txPort)}/Queue=${two(stream.txQueue)} -------`,
+    `  RX-packets: ${wide(counters.rxPackets)} TX-packets: ${wide(counters.txPackets)} TX-dropped: ${wide(counters.dropped)}`,
+    '',
+  ].join('\n');
+}
+
+function receiveLine(packets: number, dropped: number): string {
+  return `  RX-packets: ${wide(packets)} RX-dropped: ${wide(dropped)}RX-total: ${packets + dropped}`;
+}
+
+function transmitLine(packets: number, dropped: number): string {
+  return `  TX-packets: ${wide(packets)} TX-dropped: ${wide(dropped)}TX-total: ${packets + dropped}`;
+}
+
+function portText(port: PortForwardStatistics): string {
+  const lines = [
+    '',
+    `  ${border} Forward statistics for port ${String(port.port).padEnd(2)} ${border}`,
+    receiveLine(port.rxPackets, port.rxDropped),
+  ];
+  if (port.rxErrors + port.rxNoMbuf > 0) lines.push(`  RX-error: ${port.rxErrors}`, `  RX-nombufs: ${wide(port.rxNoMbuf)}`);
+  lines.push(transmitLine(port.txPackets, port.txDropped), `  ${border}--------------------------------${border}`, '');
+  return lines.join('\n');
+}
+
+/** The blocks of every port and their sum; before them a line a stream where a port has more than one. */
+export function forwardStatisticsText({ streams, ports }: ForwardStatistics): string {
+  const sum = (of: (port: PortForwardStatistics) => number): number => ports.reduce((total, port) => total + of(port), 0);
+  const noMbuf = sum((port) => port.rxNoMbuf);
+  const total = [
+    '',
+    `  ${totalBorder} Accumulated forward statistics for all ports${totalBorder}`,
+    receiveLine(
+      sum((port) => port.rxPackets),
+      sum((port) => port.rxDropped),
+    ),
+    transmitLine(
+      sum((port) => port.txPackets),
+      sum((port) => port.txDropped),
+    ),
+    ...(noMbuf > 0 ? [`  RX-nombufs: ${wide(noMbuf)}`] : []),
+    `  ${totalBorder}++++++++++++++++++++++++++++++++++++++++++++++${totalBorder}`,
+    '',
+  ];
+  const perStream = streams.length > ports.length ? streams.map(({ stream, counters }) => streamText(stream, counters)) : [];
+  return [...perStream, ...ports.map(portText), total.join('\n')].join('');
+}

@@ -1,0 +1,37 @@
+/**
+ * Names of forwarding engines: ours, DPDK's that are still missing, older spellings, and modules of the user's.
+ * @module
+ */
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+/** Engines of testpmd 22.11 that are not here yet: answered by name, not as a typing error. */
+export const missingEngines: readonly string[] = ['csum', 'icmpecho', 'noisy', 'shared_rxq'];
+
+/** Spellings of releases before 17.05, and today's words. */
+export const olderEngineNames: Readonly<Record<string, { readonly engine: string; readonly retry: boolean }>> = {
+  mac_retry: { engine: 'mac', retry: true },
+  mac_fwd: { engine: 'mac', retry: false },
+};
+
+/** Engines that make the packets they send. */
+const generators: readonly string[] = ['txonly', 'flowgen'];
+
+export function makesPackets(engine: string): boolean {
+  return generators.includes(engine);
+}
+
+/** rxonly sends nothing: there is nothing to try again. */
+export function canRetry(engine: string): boolean {
+  return engine !== 'rxonly';
+}
+
+/** True for the path of a module that exports an engine: `./engine.ts`, `/opt/engines/mirror.js`. */
+export function isEngineModule(name: string): boolean {
+  return name.includes('/') && /\.[cm]?[jt]s$/.test(name);
+}
+
+/** What a ForwardingPlan names the engine by: its name, or the URL of its module. */
+export function planEngine(name: string): string {
+  return isEngineModule(name) ? pathToFileURL(resolve(name)).href : name;
+}

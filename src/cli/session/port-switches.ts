@@ -1,0 +1,81 @@
+/**
+ * Switches of a running port: promiscuous, all-multicast, link, MAC address.
+ * @module
+ */
+import type { MacAddress } from '../../net/mac-address.ts';
+import { isUnicast } from '../../net/mac-address.ts';
+import type { Port } from '../../port/port.ts';
+import { errnoText, reason } from './errno-text.ts';
+import type { Output } from './output.ts';
+import type { PortSelection } from './port-control.ts';
+import type { PortTable } from './port-table.ts';
+
+/** The call came back with `error`, a C library's sentence, and perhaps a reason of our own. */
+interface Failure {
+  readonly error: string;
+  readonly reason: string | undefined;
+}
+
+export class PortSwitches {
+  readonly #ports: PortTable;
+  readonly #output: Output;
+
+  constructor(ports: PortTable, output: Output) {
+    this.#ports = ports;
+    this.#output = output;
+  }
+
+  async #attempt(id: number, change: (port: Port) => Promise<void>): Promise<Failure | undefined> {
+    const managed = this.#ports.get(id);
+    if (managed === undefined) {
+      this.#output.warn(`Invalid port_id=${id}`);
+      return { error: 'No such device', reason: undefined };
+    }
+    try {
+      await change(managed.port);
+      return undefined;
+    } catch (error) {
+      return { error: errnoText(error), reason: reason(error) };
+    }
+  }
+
+  #warn(line: string, failure: Failure): void {
+    this.#output.warn(line);
+    if (failure.reason !== undefined && failure.reason !== failure.error) this.#output.warn(failure.reason);
+  }
+
+  async setPromiscuous(selection: PortSelection, on: boolean): Promise<void> {
+    for (const id of selection === 'all' ? this.#ports.ids() : [selection]) {
+      const failure = await this.#attempt(id, (port) => port.setPromiscuous(on));
+      if (failure !== undefined) {
+        this.#warn(`Error during ${on ? 'enabling' : 'disabling'} promiscuous mode for port ${id}: ${failure.error}`, failure);
+      }
+    }
+  }
+
+  async setAllMulticast(selection: PortSelection, on: boolean): Promise<void> {
+    for (const id of selection === 'all' ? this.#ports.ids() : [selection]) {
+      const failure = await this.#attempt(id, (port) => port.setAllMulticast(on));
+      if (failure !== undefined) {
+        this.#warn(`Error during ${on ? 'enabling' : 'disabling'} all-multicast mode for port ${id}: ${failure.error}`, failure);
+      }
+    }
+  }
+
+  async setLink(id: number, up: boolean): Promise<void> {
+    const failure = await this.#attempt(id, (port) => port.setLink(up));
+    if (failure !== undefined) this.#warn(`\nSet link ${up ? 'up' : 'down'} fail.`, failure);
+  }
+
+  async setMac(id: number, mac: MacAddress): Promise<void> {
+    const failure = await this.#attempt(id, (port) => (isUnicast(mac) ? port.setMac(mac) : Promise.reject(new RangeError('Invalid argument'))));
+    if (failure !== undefined) this.#warn(`mac_addr_cmd error: (${failure.error})`, failure);
+  }
+
+  /** Adding and removing addresses: no driver here has a filter with more than one. */
+  refuseMoreMacs(id: number): void {
+    const known = this.#ports.get(id) !== undefined;
+    if (!known) this.#output.warn(`Invalid port_id=${id}`);
+    this.#output.warn(`mac_addr_cmd error: (${known ? 'Operation not supported' : 'No such device'})`);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * What commands change while a session lives and both ports and forwarding read.
+ * @module
+ */
+import type { SessionOptions } from './options.ts';
+
+export interface Settings {
+  rxQueues: number;
+  txQueues: number;
+  /** 0: the driver's default. */
+  rxDescriptors: number;
+  txDescriptors: number;
+  burst: number;
+  txSegments: readonly number[];
+  verbose: number;
+  flushRx: boolean;
+  linkCheck: boolean;
+  readonly linkInterrupt: boolean;
+  hideZeroStatistics: boolean;
+}
+
+/** Most packets a burst may have. */
+export const maxBurst = 512;
+
+export function initialSettings(options: SessionOptions): Settings {
+  return {
+    rxQueues: options.rxQueues,
+    txQueues: options.txQueues,
+    rxDescriptors: options.rxDescriptors,
+    txDescriptors: options.txDescriptors,
+    burst: options.burst,
+    txSegments: options.txSegments,
+    verbose: 0,
+    flushRx: options.flushRx,
+    linkCheck: options.linkCheck,
+    // A burst sent before forwarding needs links that are known to be up, not announced later.
+    linkInterrupt: options.linkInterrupt && !options.txFirst,
+    hideZeroStatistics: false,
+  };
+}

@@ -1,0 +1,125 @@
+// The WebAssembly twin of access.ts: the same functions over AssemblyScript's intrinsics. Only asc reads this file.
+
+// @ts-ignore: decorator
+@inline
+export function ld8(p: u32): u32 {
+  return load<u8>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function ld16(p: u32): u32 {
+  return load<u16>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function ld32(p: u32): u32 {
+  return load<u32>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function st8(p: u32, value: u32): void {
+  store<u8>(p, <u8>value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function st16(p: u32, value: u32): void {
+  store<u16>(p, <u16>value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function st32(p: u32, value: u32): void {
+  store<u32>(p, value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function ldu16(p: u32): u32 {
+  return load<u16>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function ldu32(p: u32): u32 {
+  return load<u32>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function stu16(p: u32, value: u32): void {
+  store<u16>(p, <u16>value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function stu32(p: u32, value: u32): void {
+  store<u32>(p, value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function atomicLoad16(p: u32): u32 {
+  return atomic.load<u16>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function atomicStore16(p: u32, value: u32): void {
+  atomic.store<u16>(p, <u16>value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function atomicLoad32(p: u32): u32 {
+  return atomic.load<u32>(p);
+}
+
+// @ts-ignore: decorator
+@inline
+export function atomicStore32(p: u32, value: u32): void {
+  atomic.store<u32>(p, value);
+}
+
+// @ts-ignore: decorator
+@inline
+export function atomicExchangeIf32(p: u32, expected: u32, value: u32): u32 {
+  return atomic.cmpxchg<u32>(p, expected, value);
+}
+
+// memory.copy leaves the code that V8 generates; up to 256 bytes sixteen at a time in line are faster.
+export function copyBytes(to: u32, from: u32, length: u32): void {
+  if (length > 256) {
+    memory.copy(to, from, length);
+    return;
+  }
+  if (length >= 16) {
+    const last: u32 = length - 16;
+    for (let at: u32 = 0; at < last; at += 16) v128.store(to + at, v128.load(from + at));
+    v128.store(to + last, v128.load(from + last));
+    return;
+  }
+  let at: u32 = 0;
+  if (length & 8) {
+    store<u64>(to, load<u64>(from));
+    at = 8;
+  }
+  if (length & 4) {
+    store<u32>(to + at, load<u32>(from + at));
+    at += 4;
+  }
+  if (length & 2) {
+    store<u16>(to + at, load<u16>(from + at));
+    at += 2;
+  }
+  if (length & 1) store<u8>(to + at, load<u8>(from + at));
+}
+
+// @ts-ignore: decorator
+@inline
+export function touch(p: u32): u32 {
+  return load<u32>(p);
+}

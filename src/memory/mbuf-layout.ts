@@ -1,0 +1,50 @@
+/**
+ * The mbuf: 64 bytes of metadata in the own part of the arena, and a data room in the published part.
+ *
+ * A packet is one mbuf or a chain of them; its handle is the offset of the first one's metadata. A free mbuf always has
+ * NEXT 0, SEGMENTS 1 and REFERENCES 1, so that allocating one writes little.
+ *
+ *      data room:  | headroom 128 | packet ...                | tailroom |
+ *                  ^ BUFFER       ^ DATA   SEGMENT_LENGTH bytes           ^ BUFFER + ROOM
+ * @module
+ */
+
+/** u32: offset of the data room. */
+export const MBUF_BUFFER: u32 = 0;
+/** u32: offset of the first byte of this segment. */
+export const MBUF_DATA: u32 = 4;
+/** u32: bytes of the whole packet; valid in the first segment. */
+export const MBUF_LENGTH: u32 = 8;
+/** u32: bytes in this segment. */
+export const MBUF_SEGMENT_LENGTH: u32 = 12;
+/** u32: the next segment's handle; 0 at the end. */
+export const MBUF_NEXT: u32 = 16;
+/** u16: number of segments; valid in the first. */
+export const MBUF_SEGMENTS: u32 = 20;
+/** u16: owners of this mbuf; only the last one's free gives it back. */
+export const MBUF_REFERENCES: u32 = 22;
+/** u32: the pool it goes back to. */
+export const MBUF_POOL: u32 = 24;
+/** u32: offload flags (MBUF_FLAG_*). */
+export const MBUF_FLAGS: u32 = 28;
+/** u16: port that received it. */
+export const MBUF_PORT: u32 = 32;
+/** u16: VLAN tag control information, with a flag that says whether it counts. */
+export const MBUF_VLAN: u32 = 34;
+/** u32: flow hash, with a flag that says whether it counts. */
+export const MBUF_HASH: u32 = 36;
+/** u32: bytes of the data room. */
+export const MBUF_ROOM: u32 = 40;
+/** u16: first byte of the packet that a partial checksum covers, and where from there it is stored. */
+export const MBUF_CHECKSUM_START: u32 = 44;
+export const MBUF_CHECKSUM_OFFSET: u32 = 46;
+/** u16: payload bytes of each segment to be cut from a large packet. */
+export const MBUF_SEGMENT_SIZE: u32 = 48;
+/** u16: bytes of headers before that payload. */
+export const MBUF_HEADER_LENGTH: u32 = 50;
+/** Two u32 for the application. */
+export const MBUF_USER: u32 = 56;
+export const MBUF_BYTES: u32 = 64;
+
+/** Bytes kept free before the packet, for headers (RTE_PKTMBUF_HEADROOM). */
+export const MBUF_HEADROOM: u32 = 128;

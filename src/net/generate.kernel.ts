@@ -1,0 +1,103 @@
+/**
+ * Making packets: the burst that txonly, tx_first and flowgen send.
+ * @module
+ */
+import { copyBytes, ld32, ldu16, ldu32, st16, st32, stu16, stu32 } from '../memory/access.ts';
+import { MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_SEGMENTS } from '../memory/mbuf-layout.ts';
+import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
+
+/** What to make: u32 fields, then the segments' lengths and the bytes of the headers. */
+export const TEMPLATE_POOL: u32 = 0;
+/** Whole length in bytes. */
+export const TEMPLATE_LENGTH: u32 = 4;
+/** Number of segments; their lengths, u32 each, at TEMPLATE_SEGMENT_LENGTHS. */
+export const TEMPLATE_SEGMENTS: u32 = 8;
+/** Bytes at TEMPLATE_HEADERS that every packet starts with. */
+export const TEMPLATE_HEADER_BYTES: u32 = 12;
+/** Room for one handle. */
+export const TEMPLATE_SCRATCH: u32 = 16;
+/** flowgen: flows in all, and the next one. */
+export const TEMPLATE_FLOWS: u32 = 20;
+export const TEMPLATE_NEXT_FLOW: u32 = 24;
+export const TEMPLATE_SEGMENT_LENGTHS: u32 = 64;
+/** Segments of a generated packet at most (testpmd's limit). */
+export const SEGMENT_LIMIT: u32 = 255;
+export const TEMPLATE_HEADERS: u32 = 64 + 4 * 256;
+export const TEMPLATE_BYTES: u32 = 64 + 4 * 256 + 64;
+
+/** Copies the headers, but only where they differ: a buffer that comes round again holds them already. */
+function writeHeaders(to: u32, from: u32, bytes: u32): void {
+  let at: u32 = 0;
+  for (; at + 4 <= bytes; at += 4) {
+    const word: u32 = ldu32(from + at);
+    if (ldu32(to + at) !== word) stu32(to + at, word);
+  }
+  if (at < bytes) copyBytes(to + at, from + at, bytes - at);
+}
+
+/**
+ * Makes `packets` packets after a template; their handles are written to `to`; all or none.
+ * @returns packets made
+ */
+export function generatePackets(template: u32, lcore: u32, to: u32, packets: u32): u32 {
+  const pool: u32 = ld32(template + TEMPLATE_POOL);
+  if (mbufAllocate(pool, lcore, to, packets) === 0) return 0;
+  const length: u32 = ld32(template + TEMPLATE_LENGTH);
+  const segments: u32 = ld32(template + TEMPLATE_SEGMENTS);
+  const first: u32 = ld32(template + TEMPLATE_SEGMENT_LENGTHS);
+  const headerBytes: u32 = ld32(template + TEMPLATE_HEADER_BYTES);
+  for (let index: u32 = 0; index < packets; index++) {
+    const packet: u32 = ld32(to + (index << 2));
+    st32(packet + MBUF_LENGTH, length);
+    st32(packet + MBUF_SEGMENT_LENGTH, first);
+    writeHeaders(ld32(packet + MBUF_DATA), template + TEMPLATE_HEADERS, headerBytes < first ? headerBytes : first);
+    let last: u32 = packet;
+    for (let segment: u32 = 1; segment < segments; segment++) {
+      if (mbufAllocate(pool, lcore, template + TEMPLATE_SCRATCH, 1) === 0) {
+        st16(packet + MBUF_SEGMENTS, segment);
+        packetsFree(to, packets, lcore);
+        return 0;
+      }
+      const more: u32 = ld32(template + TEMPLATE_SCRATCH);
+      st32(more + MBUF_SEGMENT_LENGTH, ld32(template + TEMPLATE_SEGMENT_LENGTHS + (segment << 2)));
+      st32(last + MBUF_NEXT, more);
+      last = more;
+    }
+    if (segments !== 1) st16(packet + MBUF_SEGMENTS, segments);
+  }
+  return packets;
+}
+
+/** Adds `amount` to a one's complement checksum field in network order, so that it stays right when a sum of words grows by as much. */
+function adjustChecksum(field: u32, before: u32, after: u32): void {
+  // RFC 1624: HC' = ~(~HC + ~m + m'); byte order does not matter to a one's complement sum
+  let sum: u32 = (~ldu16(field) & 0xffff) + (~before & 0xffff) + after;
+  sum = (sum & 0xffff) + (sum >>> 16);
+  sum = (sum & 0xffff) + (sum >>> 16);
+  stu16(field, ~sum & 0xffff);
+}
+
+/** Gives packets made after a template their flow: the destination IPv4 address counts through TEMPLATE_FLOWS values. */
+export function spreadFlows(template: u32, mbufs: u32, packets: u32): void {
+  const flows: u32 = ld32(template + TEMPLATE_FLOWS);
+  let flow: u32 = ld32(template + TEMPLATE_NEXT_FLOW);
+  for (let index: u32 = 0; index < packets; index++) {
+    const ip: u32 = ld32(ld32(mbufs + (index << 2)) + MBUF_DATA) + 14;
+    const address: u32 = ip + 16;
+    const low: u32 = ldu16(address + 2);
+    const value: u32 = ((low >>> 8) | ((low & 0xff) << 8)) + flow;
+    const swapped: u32 = ((value >>> 8) & 0xff) | ((value & 0xff) << 8);
+    adjustChecksum(ip + 10, low, swapped);
+    stu16(address + 2, swapped);
+    if (flow > 0xffff) {
+      const high: u32 = ldu16(address);
+      const upper: u32 = ((high >>> 8) | ((high & 0xff) << 8)) + (flow >>> 16);
+      const swappedHigh: u32 = ((upper >>> 8) & 0xff) | ((upper & 0xff) << 8);
+      adjustChecksum(ip + 10, high, swappedHigh);
+      stu16(address, swappedHigh);
+    }
+    flow++;
+    if (flow >= flows) flow = 0;
+  }
+  st32(template + TEMPLATE_NEXT_FLOW, flow);
+}

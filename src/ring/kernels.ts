@@ -1,0 +1,80 @@
+/**
+ * Loads the kernels, on either target, for one thread and one arena.
+ *
+ * WebAssembly is the default; `--force-max-simd-bitwidth=64` takes JavaScript, as DPDK takes its scalar paths then.
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { bindAccess } from '../memory/access.ts';
+import type { Arena, ArenaShare, ArenaViews } from '../memory/arena.ts';
+import { viewsOfShare } from '../memory/arena.ts';
+import * as mempool from '../memory/mempool.kernel.ts';
+import * as ethernet from '../net/ethernet.kernel.ts';
+import * as generate from '../net/generate.kernel.ts';
+import * as ring from './handle-ring.kernel.ts';
+import * as nothing from './null-queue.kernel.ts';
+import * as device from './split-device.kernel.ts';
+import * as driver from './split-driver.kernel.ts';
+
+export type KernelTarget = 'wasm' | 'javascript';
+
+/** Moves up to `count` packets between a queue and the handles at arena offset `mbufs`; returns how many. */
+export type BurstKernel = (queue: number, mbufs: number, count: number) => number;
+
+/** The functions that touch rings and packets. All arguments are arena offsets or counts, u32. */
+export interface Kernels {
+  readonly mbufAllocate: (pool: number, lcore: number, to: number, count: number) => number;
+  readonly packetFree: (packet: number, lcore: number) => void;
+  readonly packetsFree: (from: number, count: number, lcore: number) => void;
+  readonly splitDriverTransmit: BurstKernel;
+  readonly splitDriverReceive: BurstKernel;
+  readonly splitDriverReclaim: (queue: number) => number;
+  readonly splitDriverRefill: (queue: number) => number;
+  readonly splitDeviceDequeue: BurstKernel;
+  readonly splitDeviceEnqueue: BurstKernel;
+  readonly nullReceive: BurstKernel;
+  readonly nullTransmit: BurstKernel;
+  readonly ringReceive: BurstKernel;
+  readonly ringTransmit: BurstKernel;
+  readonly setEthernetAddresses: (mbufs: number, count: number, addresses: number) => void;
+  readonly swapEthernetAddresses: (mbufs: number, count: number) => void;
+  readonly swapFiveTuples: (mbufs: number, count: number) => void;
+  readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
+  readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
+}
+
+/** What a thread works on: the arena's views and kernels bound to it. */
+export interface KernelContext {
+  readonly target: KernelTarget;
+  readonly views: ArenaViews;
+  readonly kernels: Kernels;
+}
+
+let compiled: WebAssembly.Module | undefined;
+
+function moduleBytes(): WebAssembly.Module {
+  // the same place from src/ring and from dist/ring
+  compiled ??= new WebAssembly.Module(readFileSync(new URL('../../dist/kernels.wasm', import.meta.url)));
+  return compiled;
+}
+
+const javascript: Kernels = { ...mempool, ...ethernet, ...generate, ...ring, ...nothing, ...device, ...driver };
+
+/** The JavaScript kernels work on one arena a thread: the one bound last. */
+export function loadKernels(target: KernelTarget, arena: Arena | ArenaShare): KernelContext {
+  const share = 'share' in arena ? arena.share() : arena;
+  const views = viewsOfShare(share);
+  if (target === 'javascript') {
+    bindAccess(views);
+    return { target, views, kernels: javascript };
+  }
+  const instance = new WebAssembly.Instance(moduleBytes(), {
+    env: {
+      memory: share.memory,
+      abort: () => {
+        throw new Error('a kernel called abort');
+      },
+    },
+  });
+  return { target, views, kernels: instance.exports as unknown as Kernels };
+}

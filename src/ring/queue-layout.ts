@@ -1,0 +1,125 @@
+/**
+ * A virtqueue's state in the own part of the arena, where no peer can reach it: either target, or another lcore, can take
+ * a queue over between two bursts. Driver and device side, split and packed share one struct.
+ * @module
+ */
+
+/** u32: QUEUE_STOPPED, QUEUE_RUNNING; a kernel does nothing unless it is running. Written by the control plane and by a kernel that gives up. */
+export const Q_STATE: u32 = 0;
+/** u32: why a kernel gave the queue up (QUEUE_ERROR_*); 0 while all is well. */
+export const Q_ERROR: u32 = 4;
+/** u32: descriptors in the ring. */
+export const Q_SIZE: u32 = 8;
+/** u32: QUEUE_* bits negotiated. */
+export const Q_FEATURES: u32 = 12;
+/** u32: bytes of the virtio-net header: 10, 12 or 20. */
+export const Q_HEADER: u32 = 16;
+/** u32: arena offsets of the three parts of the ring. */
+export const Q_DESCRIPTORS: u32 = 20;
+export const Q_AVAILABLE: u32 = 24;
+export const Q_USED: u32 = 28;
+/** u32: high word of every address that the driver writes. */
+export const Q_ADDRESS_HIGH: u32 = 32;
+/** u32: pool that received packets come from. */
+export const Q_POOL: u32 = 36;
+/** u32: cache slot of the lcore that owns the queue. */
+export const Q_LCORE: u32 = 40;
+/** u32: u16 index that this side writes next: avail.idx for the driver, used.idx for the device. */
+export const Q_OWN_INDEX: u32 = 44;
+/** u32: u16 index up to which this side has handled what the other wrote. */
+export const Q_HANDLED: u32 = 48;
+/** u32: u16 index of the other side when last read; it is read again only when this one promises too little. */
+export const Q_SEEN: u32 = 52;
+/** u32: driver: position in the ring of free descriptors where the next one is taken. */
+export const Q_FREE_HEAD: u32 = 56;
+/** u32: driver: how many descriptors are free. */
+export const Q_FREE: u32 = 60;
+/** u32: driver: offset of the shadow descriptors (SHADOW_*), Q_SIZE of them. What the device may write is never read back. */
+export const Q_SHADOW: u32 = 64;
+/** u32: driver: offset of the ring of free descriptors, Q_SIZE u16. */
+export const Q_FREE_RING: u32 = 68;
+/** u32: driver: published memory for headers that find no headroom, 32 bytes a descriptor. */
+export const Q_HEADERS: u32 = 72;
+/** u32: offset of room for Q_SIZE + 1024 handles. */
+export const Q_SCRATCH: u32 = 76;
+/** u32: device: offset of the table of the peer's memory regions. */
+export const Q_REGIONS: u32 = 80;
+/** u32: set by a kernel when the other side wants to be notified; the caller clears it and writes the eventfd. */
+export const Q_NOTIFY: u32 = 84;
+/** u32: descriptor of the eventfd to write (kick for the driver, call for the device); 0xffffffff when there is none. */
+export const Q_NOTIFY_FD: u32 = 88;
+/** u32: port number to put into received packets. */
+export const Q_PORT: u32 = 92;
+/** u32: driver, in-order receive: entries of a batch whose used element was left out by the device. */
+export const Q_BATCH: u32 = 96;
+/** u32: driver, in-order receive: elements that the device left out of that batch. */
+export const Q_BATCH_SKIPPED: u32 = 100;
+/** u32: sink of the words read ahead, so that no compiler leaves the reads out. */
+export const Q_TOUCH: u32 = 104;
+
+/** Counters: two u32 each, low word first. */
+export const Q_PACKETS: u32 = 128;
+export const Q_BYTES: u32 = 136;
+export const Q_ERRORS: u32 = 144;
+export const Q_MULTICAST: u32 = 152;
+export const Q_BROADCAST: u32 = 160;
+/** Size classes: below 64, 64, 65-127, 128-255, 256-511, 512-1023, 1024-1518, above. */
+export const Q_SIZES: u32 = 168;
+export const Q_NO_MBUF: u32 = 232;
+export const Q_NOTIFICATIONS: u32 = 240;
+/** Device: packets that found no room in the driver's buffers and were dropped. */
+export const Q_DROPPED: u32 = 248;
+export const Q_COUNTERS_END: u32 = 256;
+export const Q_BYTES_TOTAL: u32 = 256;
+
+export const QUEUE_STOPPED: u32 = 0;
+export const QUEUE_RUNNING: u32 = 1;
+/** A ring that the peer started but disabled: the device consumes and discards what the driver sends. */
+export const QUEUE_DISABLED: u32 = 2;
+
+/** VIRTIO_NET_F_MRG_RXBUF was negotiated. */
+export const QUEUE_MERGEABLE: u32 = 1;
+/** VIRTIO_F_IN_ORDER was negotiated. */
+export const QUEUE_IN_ORDER: u32 = 2;
+/** VIRTIO_F_RING_PACKED was negotiated. */
+export const QUEUE_PACKED: u32 = 4;
+
+/** The other side's index ran further ahead than the ring is long. */
+export const QUEUE_ERROR_INDEX: u32 = 1;
+/** A descriptor number outside the ring, or one that is not outstanding. */
+export const QUEUE_ERROR_ID: u32 = 2;
+/** A used length beyond the buffer, or shorter than the header. */
+export const QUEUE_ERROR_LENGTH: u32 = 3;
+/** A descriptor chain with a loop, or of the wrong direction. */
+export const QUEUE_ERROR_CHAIN: u32 = 4;
+/** An address outside the memory that the peer shares. */
+export const QUEUE_ERROR_ADDRESS: u32 = 5;
+/** A packet said to lie in more buffers than the ring has. */
+export const QUEUE_ERROR_BUFFERS: u32 = 6;
+
+/** Texts for messages, by QUEUE_ERROR_*. */
+export const QUEUE_ERROR_TEXTS: readonly string[] = [
+  'no error',
+  'its ring index ran further ahead than the ring is long',
+  'it named a descriptor outside the ring or not outstanding',
+  'it gave a length beyond the buffer or shorter than the header',
+  'it made a descriptor chain with a loop or of the wrong direction',
+  'it gave an address outside the memory that it shares',
+  'it announced a packet in more buffers than the ring has',
+];
+
+/** Shadow of a descriptor: u32 mbuf (in the head of a chain), u16 next, u16 descriptors in the chain (in the head). */
+export const SHADOW_MBUF: u32 = 0;
+export const SHADOW_NEXT: u32 = 4;
+export const SHADOW_COUNT: u32 = 6;
+export const SHADOW_BYTES: u32 = 8;
+
+/** Peer memory: u32 count at 0, then from REGION_FIRST on entries of REGION_BYTES. */
+export const REGION_FIRST: u32 = 16;
+export const REGION_GUEST_LOW: u32 = 0;
+export const REGION_GUEST_HIGH: u32 = 4;
+export const REGION_SIZE: u32 = 8;
+export const REGION_OFFSET: u32 = 12;
+export const REGION_BYTES: u32 = 16;
+export const REGION_LIMIT: u32 = 32;
+export const REGIONS_BYTES: u32 = 528;
