@@ -2,25 +2,15 @@
  * The options before `--`: what they are called, what they set, and which of DPDK's have no effect or are refused.
  * @module
  */
-import { nearestName, parseDevargs } from '../../port/devargs.ts';
-import type { Devargs } from '../../port/devargs.ts';
-import { VirtioError } from '../../system/error.ts';
-import { deviceFailure, ealFailure } from './failure.ts';
+import { readPciSelection, readVirtualDevice } from './device.ts';
+import type { PciSelection, VirtualDevice } from './device.ts';
+import { ealFailure } from './failure.ts';
 import { parseCorelist, parseCoremask, parseLcoreMap } from './lcores.ts';
 import type { Lcore } from './lcores.ts';
 import { parseLogLevel } from './log-level.ts';
 import type { LogLevel } from './log-level.ts';
 import { decimal, formatRanges, unsigned } from './number.ts';
 import type { ArgumentKind, IgnoredOption, Mutable, OptionSpec, RefusedOption } from './option-table.ts';
-
-/** A virtual device: `--vdev=NAME[,key=value,...]`. */
-export interface VirtualDevice extends Devargs {
-  /** The name without its trailing number, or the driver whose name it begins with: `net_vhost`, `virtio_user`. */
-  readonly driver: string;
-}
-
-/** A PCI device of `-a` or `-b`; `name` is the full address, `0000:00:04.0`. */
-export type PciSelection = Devargs;
 
 export type HugeUnlink = 'existing' | 'always' | 'never';
 
@@ -109,7 +99,8 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     long: 'main-lcore',
     apply(draft, value) {
       const id = decimal(value);
-      if (id === undefined || id < 0) throw ealFailure(['invalid parameter for --main-lcore'], `--main-lcore ${value}: expected the number of an lcore`);
+      if (id === undefined || id < 0)
+        throw ealFailure(['invalid parameter for --main-lcore'], `--main-lcore ${value}: expected the number of an lcore`);
       draft.options.mainLcore = id;
     },
   },
@@ -118,7 +109,8 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     short: 'n',
     apply(draft, value) {
       const channels = decimal(value);
-      if (channels === undefined || channels < 1 || channels > 32) throw ealFailure(['invalid channel number'], `-n ${value}: expected 1 to 32`);
+      if (channels === undefined || channels < 1 || channels > 32)
+        throw ealFailure(['invalid channel number'], `-n ${value}: expected 1 to 32`);
       draft.options.channels = channels;
     },
   },
@@ -127,7 +119,8 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     short: 'm',
     apply(draft, value) {
       const mb = decimal(value);
-      if (mb === undefined || mb < 1 || mb > maxMb) throw ealFailure(['invalid parameter for -m'], `-m ${value}: expected a number of MB, 1 or more`);
+      if (mb === undefined || mb < 1 || mb > maxMb)
+        throw ealFailure(['invalid parameter for -m'], `-m ${value}: expected a number of MB, 1 or more`);
       draft.options.memoryMb = mb;
     },
   },
@@ -138,7 +131,10 @@ export const EAL_OPTIONS: readonly EalOption[] = [
       const sizes = value.split(',').map((part) => decimal(part) ?? Number.NaN);
       const sum = sizes.reduce((total, size) => total + size, 0);
       if (!sizes.every((size) => size >= 0) || sum < 1 || sum > maxMb) {
-        throw ealFailure(['invalid parameters for --socket-mem'], `--socket-mem ${value}: expected numbers of MB, 1 or more together, as in --socket-mem 512`);
+        throw ealFailure(
+          ['invalid parameters for --socket-mem'],
+          `--socket-mem ${value}: expected numbers of MB, 1 or more together, as in --socket-mem 512`,
+        );
       }
       draft.options.socketMem = sizes;
       draft.notices.push(`--socket-mem ${value}: today's spelling is -m ${sum}`);
@@ -160,21 +156,22 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     ...supported('required', 'DEVICE', 'use this PCI device, [DOMAIN:]BUS:DEVICE.FUNCTION, and no other; can be repeated'),
     long: 'allow',
     short: 'a',
-    apply: (draft, value) => void (draft.options.allow = [...draft.options.allow, pciSelection('-a', value)]),
+    apply: (draft, value) => void (draft.options.allow = [...draft.options.allow, readPciSelection('-a', value)]),
   },
   {
     ...supported('required', 'DEVICE', 'leave this PCI device alone; can be repeated, but not together with -a'),
     long: 'block',
     short: 'b',
-    apply: (draft, value) => void (draft.options.block = [...draft.options.block, pciSelection('-b', value)]),
+    apply: (draft, value) => void (draft.options.block = [...draft.options.block, readPciSelection('-b', value)]),
   },
   {
     ...supported('required', 'NAME[,KEY=VALUE...]', 'add a virtual device: DRIVER and a number, then its arguments; can be repeated'),
     long: 'vdev',
     apply(draft, value) {
-      const device = virtualDevice(value, draft.drivers);
+      const device = readVirtualDevice(value, draft.drivers);
       const others = draft.options.vdevs.filter((other) => other.name !== device.name);
-      if (others.length < draft.options.vdevs.length) draft.notices.push(`--vdev ${device.name} is given more than once: the last one counts`);
+      if (others.length < draft.options.vdevs.length)
+        draft.notices.push(`--vdev ${device.name} is given more than once: the last one counts`);
       draft.options.vdevs = [...others, device];
     },
   },
@@ -188,9 +185,11 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     ...supported('required', 'PREFIX', 'name of the files in the huge page directory (default: rte)'),
     long: 'file-prefix',
     apply(draft, value) {
-      if (value === '' || value.length > 255) throw ealFailure(['Invalid length of --file-prefix option'], `--file-prefix '${value}': expected 1 to 255 characters`);
+      if (value === '' || value.length > 255)
+        throw ealFailure(['Invalid length of --file-prefix option'], `--file-prefix '${value}': expected 1 to 255 characters`);
       const bad = /[%/\0]/.exec(value)?.[0];
-      if (bad !== undefined) throw ealFailure([`Invalid char, '${bad}', in --file-prefix option`], `--file-prefix ${value}: it becomes part of a file name`);
+      if (bad !== undefined)
+        throw ealFailure([`Invalid char, '${bad}', in --file-prefix option`], `--file-prefix ${value}: it becomes part of a file name`);
       draft.options.filePrefix = value;
     },
   },
@@ -198,12 +197,17 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     ...supported('required', 'DIRECTORY', 'where hugetlbfs is mounted; page size and quota are those of the mount'),
     long: 'huge-dir',
     apply(draft, value) {
-      if (value === '' || value.length > 4095) throw ealFailure(['Invalid length of --huge-dir option'], `--huge-dir '${value}': expected the path of a directory`);
+      if (value === '' || value.length > 4095)
+        throw ealFailure(['Invalid length of --huge-dir option'], `--huge-dir '${value}': expected the path of a directory`);
       draft.options.hugeDir = value;
     },
   },
   {
-    ...supported('optional', '[=existing|always|never]', 'when the files in the huge page directory are removed (default: existing; alone: always)'),
+    ...supported(
+      'optional',
+      '[=existing|always|never]',
+      'when the files in the huge page directory are removed (default: existing; alone: always)',
+    ),
     long: 'huge-unlink',
     apply(draft, value) {
       const when = value === '' ? 'always' : value;
@@ -236,8 +240,13 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     apply(draft, value) {
       // DPDK compares without regard to case, and so does this.
       const type = value.toLowerCase();
-      if (type === 'secondary') throw ealFailure(['--proc-type=secondary is not supported'], '--proc-type=secondary: memory is not shared with a primary process; expected primary or auto');
-      if (type !== 'primary' && type !== 'auto') throw ealFailure(['Invalid process type specified'], `--proc-type=${value}: expected primary or auto`);
+      if (type === 'secondary')
+        throw ealFailure(
+          ['--proc-type=secondary is not supported'],
+          '--proc-type=secondary: memory is not shared with a primary process; expected primary or auto',
+        );
+      if (type !== 'primary' && type !== 'auto')
+        throw ealFailure(['Invalid process type specified'], `--proc-type=${value}: expected primary or auto`);
       draft.options.procType = type;
     },
   },
@@ -245,7 +254,8 @@ export const EAL_OPTIONS: readonly EalOption[] = [
     ...supported('required', 'pa|va', 'addresses that devices are given: physical or virtual ones'),
     long: 'iova-mode',
     apply(draft, value) {
-      if (value !== 'pa' && value !== 'va') throw ealFailure(['invalid parameters for --iova-mode'], `--iova-mode=${value}: expected pa or va`);
+      if (value !== 'pa' && value !== 'va')
+        throw ealFailure(['invalid parameters for --iova-mode'], `--iova-mode=${value}: expected pa or va`);
       draft.options.iovaMode = value;
     },
   },
@@ -257,11 +267,16 @@ export const EAL_OPTIONS: readonly EalOption[] = [
       const bits = unsigned(value);
       if (bits === undefined) throw ealFailure(['invalid parameter for --force-max-simd-bitwidth'], reason);
       const powerOfTwo = bits >= 64 && bits <= 32768 && (bits & (bits - 1)) === 0;
-      if (bits !== 0 && !powerOfTwo) throw ealFailure(['Invalid bitwidth value!', 'invalid parameter for --force-max-simd-bitwidth'], reason);
+      if (bits !== 0 && !powerOfTwo)
+        throw ealFailure(['Invalid bitwidth value!', 'invalid parameter for --force-max-simd-bitwidth'], reason);
       draft.options.maxSimdBitwidth = bits;
     },
   },
-  { ...supported('none', undefined, 'print the version before starting'), short: 'v', apply: (draft) => void (draft.options.version = true) },
+  {
+    ...supported('none', undefined, 'print the version before starting'),
+    short: 'v',
+    apply: (draft) => void (draft.options.version = true),
+  },
   { ...supported('none', undefined, 'print this text'), long: 'help', short: 'h', apply: (draft) => void (draft.help = true) },
   {
     kind: 'older',
@@ -297,54 +312,6 @@ export const EAL_OPTIONS: readonly EalOption[] = [
   refused('required', 'vfio-intr', undefined, 'PCI devices are not supported yet'),
   refused('required', 'vfio-vf-token', undefined, 'PCI devices are not supported yet'),
 ];
-
-/** The driver of a device: the longest of `drivers` that its name begins with, as in DPDK; else the name without its number. */
-export function driverOf(name: string, drivers: readonly string[] | undefined): string | undefined {
-  if (drivers === undefined) return name.replace(/\d+$/, '');
-  return drivers.filter((driver) => name.startsWith(driver)).sort((a, b) => b.length - a.length)[0];
-}
-
-/**
- * Reads what `--vdev` and `port attach` name.
- * @throws VirtioError EINVAL for text that cannot be read, ENODEV when no driver has that name
- */
-export function parseVirtualDevice(text: string, drivers?: readonly string[]): VirtualDevice {
-  const devargs = parseDevargs(text);
-  const driver = driverOf(devargs.name, drivers);
-  if (driver === undefined || driver === '') {
-    const known = drivers ?? [];
-    const nearest = nearestName(devargs.name.replace(/\d+$/, ''), known);
-    const hint = nearest === undefined ? '' : `did you mean ${nearest}? `;
-    throw new VirtioError(`no driver for "${devargs.name}"; ${hint}known drivers: ${known.join(', ')}`, { code: 'ENODEV' });
-  }
-  return { ...devargs, driver };
-}
-
-function virtualDevice(text: string, drivers: readonly string[] | undefined): VirtualDevice {
-  try {
-    return parseVirtualDevice(text, drivers);
-  } catch (error) {
-    if (error instanceof VirtioError) throw deviceFailure(text, `--vdev ${text}: ${error.message}`);
-    throw error;
-  }
-}
-
-function pciSelection(option: string, text: string): PciSelection {
-  const [address = ''] = text.split(',');
-  const match = /^(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])$/.exec(address);
-  const reason = `${option} ${text}: expected the address of a PCI device, [DOMAIN:]BUS:DEVICE.FUNCTION, as in 0000:00:04.0; virtual devices are named with --vdev`;
-  const device = Number.parseInt(match?.[3] ?? 'ff', 16);
-  if (match === null || device > 31) throw deviceFailure(text, reason);
-  const [, domain = '0', bus = '', , func = ''] = match;
-  const pad = (digits: string, width: number) => digits.toLowerCase().padStart(width, '0');
-  const name = `${pad(domain, 4)}:${pad(bus, 2)}:${pad(device.toString(16), 2)}.${func}`;
-  try {
-    return parseDevargs(name + text.slice(address.length));
-  } catch (error) {
-    if (error instanceof VirtioError) throw deviceFailure(text, `${option} ${text}: ${error.message}`);
-    throw error;
-  }
-}
 
 function setLcores(draft: EalDraft, option: string, parse: () => Lcore[]): void {
   if (draft.lcoreOption !== undefined) {

@@ -11,7 +11,8 @@ import { logLevelHelp } from './log-level.ts';
 import { optionName } from './option-table.ts';
 import { ealUsage } from './usage.ts';
 
-export type { EalOptions, HugeUnlink, PciSelection, VirtualDevice } from './eal-options.ts';
+export type { PciSelection, VirtualDevice } from './device.ts';
+export type { EalOptions, HugeUnlink } from './eal-options.ts';
 export type { Lcore } from './lcores.ts';
 export type { LogLevel } from './log-level.ts';
 
@@ -98,7 +99,10 @@ function checkCombinations(draft: EalDraft): void {
   const together = (line: string, reason: string) => ealFailure([line], reason);
   const given = (name: string) => draft.ignored.has(name);
   if (options.allow.length > 0 && options.block.length > 0) {
-    throw together("Options allow (-a) and block (-b) can't be used at the same time", 'with -a, every other PCI device is left alone already');
+    throw together(
+      "Options allow (-a) and block (-b) can't be used at the same time",
+      'with -a, every other PCI device is left alone already',
+    );
   }
   if (options.memoryMb !== undefined && options.socketMem !== undefined) {
     throw together('Options -m and --socket-mem cannot be specified at the same time', 'both say how much memory to take');

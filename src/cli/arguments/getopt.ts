@@ -33,7 +33,10 @@ export type GetoptItem<Draft> =
   | { readonly kind: 'rest'; readonly words: readonly string[] };
 
 /** Reads `argv` (without the program's name) from left to right. */
-export function* getopt<Draft>(argv: readonly string[], table: readonly OptionSpec<Draft>[]): Generator<GetoptItem<Draft>, void, undefined> {
+export function* getopt<Draft>(
+  argv: readonly string[],
+  table: readonly OptionSpec<Draft>[],
+): Generator<GetoptItem<Draft>, void, undefined> {
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at] ?? '';
     if (word === '--') {

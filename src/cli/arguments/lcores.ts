@@ -29,7 +29,10 @@ export function parseCoremask(text: string, cpus: readonly number[]): Lcore[] {
     throw ealFailure([first, 'invalid coremask syntax'], `${given}: expected a hexadecimal mask of lcores, as in -c 3 for lcores 0 and 1`);
   }
   if (bits.length === 0) {
-    throw ealFailure([`No lcores in coremask: [${text}]`, 'invalid coremask syntax'], `${given}: no bit is set, and one lcore at least is needed`);
+    throw ealFailure(
+      [`No lcores in coremask: [${text}]`, 'invalid coremask syntax'],
+      `${given}: no bit is set, and one lcore at least is needed`,
+    );
   }
   return sameNumber(bits, cpus, given, 'coremask');
 }
@@ -42,7 +45,8 @@ export function parseCorelist(text: string, cpus: readonly number[]): Lcore[] {
     const range = /^\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?$/.exec(part);
     const first = Number(range?.[1] ?? Number.NaN);
     const last = Number(range?.[2] ?? first);
-    if (!(first <= last)) throw ealFailure(['invalid core list syntax'], `${given}: expected lcores and ranges from low to high, as in -l 0,2-3`);
+    if (!(first <= last))
+      throw ealFailure(['invalid core list syntax'], `${given}: expected lcores and ranges from low to high, as in -l 0,2-3`);
     // One past the limit is enough to say that the limit is passed.
     for (let id = first; id <= Math.min(last, Math.max(first, MAX_LCORES)); id++) ids.add(id);
   }
@@ -52,7 +56,8 @@ export function parseCorelist(text: string, cpus: readonly number[]): Lcore[] {
 /** `--lcores`: lcores or groups of them, each with the CPUs that it may run on: `0@0,1@0`, `(0-1)@(0,1)`, `1-3@2`, `0-3`. */
 export function parseLcoreMap(text: string, cpus: readonly number[]): Lcore[] {
   const given = `--lcores ${text}`;
-  const wrong = (reason: string, before: readonly string[] = []) => ealFailure([...before, 'invalid parameter for --lcores'], `${given}: ${reason}`);
+  const wrong = (reason: string, before: readonly string[] = []) =>
+    ealFailure([...before, 'invalid parameter for --lcores'], `${given}: ${reason}`);
   const syntax = "expected lcores and the CPUs they run on, as in --lcores '0@0,(1-2)@(0,1)'";
   const lcores = new Map<number, readonly number[]>();
   for (const part of splitOutsideGroups(text)) {

@@ -27,7 +27,9 @@ export function parseLogLevel(text: string): LogLevelResult {
   const word = text.slice(separator + 1);
   const syntax = comma < 0 ? 'glob' : 'regexp';
   if (pattern !== undefined && syntax === 'regexp' && !isRegExp(pattern)) return refused(pattern, 'log type', 'a regular expression');
-  const number = /^\d{1,9}$/.test(word) ? Number(word) : LOG_LEVELS.findIndex((name) => word !== '' && name.startsWith(word.toLowerCase())) + 1;
+  const number = /^\d{1,9}$/.test(word)
+    ? Number(word)
+    : LOG_LEVELS.findIndex((name) => word !== '' && name.startsWith(word.toLowerCase())) + 1;
   if (number < 1) return refused(word, 'log level', `1 to ${LOG_LEVELS.length}, or the first letters of ${LOG_LEVELS.join(', ')}`);
   const highest = LOG_LEVELS.length;
   const warnings = number > highest ? [`Log level ${number} higher than maximum (${highest})`] : [];

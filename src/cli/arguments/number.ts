@@ -45,7 +45,7 @@ export function maskBits(text: string): number[] | undefined {
 /** `0-1,3`: ascending numbers with runs joined. */
 export function formatRanges(numbers: readonly number[]): string {
   const parts: string[] = [];
-  for (let at = 0; at < numbers.length; ) {
+  for (let at = 0; at < numbers.length;) {
     const first = numbers[at] ?? 0;
     let last = first;
     for (at++; numbers[at] === last + 1; at++) last++;

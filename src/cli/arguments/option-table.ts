@@ -34,6 +34,7 @@ export interface IgnoredOption extends OptionName {
 /** One of DPDK's options that would change what the program does, and cannot. */
 export interface RefusedOption extends OptionName {
   readonly kind: 'refused';
+  /** Empty where there is no more to say than that it is not there yet. */
   readonly why: string;
 }
 
