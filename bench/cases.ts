@@ -1,0 +1,126 @@
+/**
+ * What is measured: cases, directions, pairings. A further case is one more entry in CASES.
+ * @module
+ */
+import type { ProgramName } from './programs.ts';
+
+export type End = 'virtio' | 'vhost';
+export type DirectionName = 'virtio-to-vhost' | 'vhost-to-virtio' | 'io-loop';
+export type Unit = 'Mpps' | 'Gbit/s' | 'us';
+
+export interface Direction {
+  readonly name: DirectionName;
+  readonly title: string;
+  /** Forwarding mode of each end. */
+  readonly forward: Readonly<Record<End, string>>;
+  /** Starts first, so that it is there when the first packet comes. The other end sends, or sends the loop's first packets. */
+  readonly receiver: End;
+  /** Whether the sender begins with `start tx_first`. */
+  readonly loop: boolean;
+}
+
+export interface BenchCase {
+  readonly name: string;
+  readonly title: string;
+  /** Length of each segment, as `set txpkts` takes them. */
+  readonly segments: readonly number[];
+  /** What its rates are shown in; `us` is the time of one round trip, for a loop with one packet in it. */
+  readonly unit: Unit;
+  /** More keys of the device, from the comma on. */
+  readonly devargs?: Readonly<Partial<Record<End, string>>>;
+  /** More EAL arguments of a program, at whichever end it stands. */
+  readonly eal?: Readonly<Partial<Record<ProgramName, readonly string[]>>>;
+  /** More testpmd arguments, both programs. */
+  readonly testpmd?: readonly string[];
+  /** Packets a burst; 32 if left out. */
+  readonly burst?: number;
+  /** Bursts that go round in the io loop; 8 if left out. */
+  readonly burstsInFlight?: number;
+  /** All if left out. */
+  readonly directions?: readonly DirectionName[];
+  /** Both ends on the first core, each with half of it. */
+  readonly oneCore?: boolean;
+}
+
+export interface Pairing {
+  readonly name: string;
+  readonly virtio: ProgramName;
+  readonly vhost: ProgramName;
+}
+
+export const QUEUE_SIZE = 256;
+export const DEFAULT_BURST = 32;
+export const DEFAULT_BURSTS_IN_FLIGHT = 8;
+
+export const DIRECTIONS: readonly Direction[] = [
+  {
+    name: 'virtio-to-vhost',
+    title: 'virtio to vhost',
+    forward: { virtio: 'txonly', vhost: 'rxonly' },
+    receiver: 'vhost',
+    loop: false,
+  },
+  {
+    name: 'vhost-to-virtio',
+    title: 'vhost to virtio',
+    forward: { virtio: 'rxonly', vhost: 'txonly' },
+    receiver: 'virtio',
+    loop: false,
+  },
+  {
+    name: 'io-loop',
+    title: 'io loop',
+    forward: { virtio: 'io', vhost: 'io' },
+    receiver: 'vhost',
+    loop: true,
+  },
+];
+
+export const CASES: readonly BenchCase[] = [
+  { name: '64', title: 'split ring, default features, 64 B', segments: [64], unit: 'Mpps' },
+  { name: '1518', title: 'split ring, default features, 1518 B', segments: [1518], unit: 'Gbit/s' },
+  {
+    name: 'javascript',
+    title: 'split ring, default features, 64 B, our kernels as JavaScript',
+    segments: [64],
+    unit: 'Mpps',
+    eal: { ours: ['--force-max-simd-bitwidth=64'] },
+  },
+];
+
+/** In the order in which they take turns: what is compared most stands side by side. */
+export const PAIRINGS: readonly Pairing[] = [
+  { name: 'ours-ours', virtio: 'ours', vhost: 'ours' },
+  { name: 'dpdk-dpdk', virtio: 'dpdk', vhost: 'dpdk' },
+  { name: 'ours-dpdk', virtio: 'ours', vhost: 'dpdk' },
+  { name: 'dpdk-ours', virtio: 'dpdk', vhost: 'ours' },
+];
+
+/** What the others are compared with. */
+export const BASELINE = 'dpdk-dpdk';
+
+export function packetBytes(benchCase: BenchCase): number {
+  return benchCase.segments.reduce((sum, length) => sum + length, 0);
+}
+
+/** Packets that go round in the io loop. */
+export function packetsInFlight(benchCase: BenchCase): number {
+  return (benchCase.burst ?? DEFAULT_BURST) * (benchCase.burstsInFlight ?? DEFAULT_BURSTS_IN_FLIGHT);
+}
+
+/** Packets a second in the case's unit. */
+export function inUnit(benchCase: BenchCase, packetsPerSecond: number): number {
+  switch (benchCase.unit) {
+    case 'Mpps':
+      return packetsPerSecond / 1e6;
+    case 'Gbit/s':
+      return (packetsPerSecond * packetBytes(benchCase) * 8) / 1e9;
+    case 'us':
+      return packetsPerSecond === 0 ? Infinity : (packetsInFlight(benchCase) * 1e6) / packetsPerSecond;
+  }
+}
+
+/** Directions of a case, in the order of DIRECTIONS, that the user also wants. */
+export function directionsOf(benchCase: BenchCase, wanted: readonly Direction[] = DIRECTIONS): readonly Direction[] {
+  return wanted.filter((direction) => benchCase.directions?.includes(direction.name) ?? true);
+}

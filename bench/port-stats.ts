@@ -1,0 +1,74 @@
+/**
+ * Reads what testpmd prints: `show port stats`, and the forward statistics at `stop`. Rates are never taken from what it prints itself.
+ * @module
+ */
+
+export interface PortStats {
+  readonly rxPackets: number;
+  readonly rxMissed: number;
+  readonly rxBytes: number;
+  readonly rxErrors: number;
+  readonly rxNoMbuf: number;
+  readonly txPackets: number;
+  readonly txErrors: number;
+  readonly txBytes: number;
+}
+
+export interface ForwardStats {
+  readonly rxPackets: number;
+  readonly rxDropped: number;
+  readonly txPackets: number;
+  readonly txDropped: number;
+}
+
+/** The block of one port in the output of `show port stats`; undefined where it is not there or not whole. */
+export function parsePortStats(output: string, port = 0): PortStats | undefined {
+  const block = blockAfter(output, new RegExp(`NIC statistics for port ${port}\\s`), /Throughput/);
+  if (block === undefined) {
+    return undefined;
+  }
+  return whole({
+    rxPackets: field(block, 'RX-packets'),
+    rxMissed: field(block, 'RX-missed'),
+    rxBytes: field(block, 'RX-bytes'),
+    rxErrors: field(block, 'RX-errors'),
+    rxNoMbuf: field(block, 'RX-nombuf'),
+    txPackets: field(block, 'TX-packets'),
+    txErrors: field(block, 'TX-errors'),
+    txBytes: field(block, 'TX-bytes'),
+  });
+}
+
+/** The block of one port in the output of `stop` or `show fwd stats all`. */
+export function parseForwardStats(output: string, port = 0): ForwardStats | undefined {
+  const block = blockAfter(output, new RegExp(`Forward statistics for port ${port}\\s`), /\n\s*-{20}/);
+  if (block === undefined) {
+    return undefined;
+  }
+  return whole({
+    rxPackets: field(block, 'RX-packets'),
+    rxDropped: field(block, 'RX-dropped'),
+    txPackets: field(block, 'TX-packets'),
+    txDropped: field(block, 'TX-dropped'),
+  });
+}
+
+function blockAfter(output: string, heading: RegExp, end: RegExp): string | undefined {
+  const start = heading.exec(output);
+  if (start === null) {
+    return undefined;
+  }
+  const rest = output.slice(start.index);
+  const stop = end.exec(rest);
+  return stop === null ? undefined : rest.slice(0, stop.index);
+}
+
+function field(block: string, name: string): number | undefined {
+  const digits = new RegExp(`${name}:\\s*(\\d+)`).exec(block)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+function whole<K extends string>(fields: Record<K, number | undefined>): Record<K, number> | undefined {
+  const isWhole = (values: Record<K, number | undefined>): values is Record<K, number> => !Object.values(values).includes(undefined);
+  return isWhole(fields) ? fields : undefined;
+}
