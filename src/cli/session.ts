@@ -78,25 +78,21 @@ export class Session {
     context.signal?.addEventListener('abort', () => this.interrupt(), { once: true });
     if (context.signal?.aborted === true) this.interrupt();
 
-    // Forwarding takes its first port list from the table, so the ports come first; their control needs it in turn.
     const shared = { ports: this.ports, settings: this.settings, output: this.output };
-    const forwarding = (): Forwarding => new Forwarding({ ...shared, lcores, mainLcore }, options);
-    const control = (of: Forwarding): PortControl =>
-      new PortControl(
-        {
-          ...shared,
-          forwarding: of,
-          mempool: context.mempool,
-          signal: this.signal,
-          attachPort: context.attachPort,
-          onRemoval: (port) => this.#removeLater(port),
-        },
-        options,
-      );
-    const adder = control(forwarding());
-    for (const port of context.ports) adder.add(port);
-    this.forwarding = forwarding();
-    this.control = control(this.forwarding);
+    this.forwarding = new Forwarding({ ...shared, lcores, mainLcore }, options);
+    this.control = new PortControl(
+      {
+        ...shared,
+        forwarding: this.forwarding,
+        mempool: context.mempool,
+        signal: this.signal,
+        attachPort: context.attachPort,
+        onRemoval: (port) => this.#removeLater(port),
+      },
+      options,
+    );
+    for (const port of context.ports) this.control.add(port);
+    this.forwarding.useAll();
     this.configuration = new PortConfigurator({ ...shared, forwarding: this.forwarding });
     this.display = new PortDisplay({ ...shared, forwarding: this.forwarding });
     this.switches = new PortSwitches(this.ports, this.output);
@@ -142,14 +138,13 @@ export class Session {
       const { fits, most } = configuration.checkQueues(direction, count);
       if (!fits) fail(`${direction}q ${count} invalid - must be >= 0 && <= ${most}`);
     }
-    const { forwardMode, coreMask, portMask, portList, cores, ports } = options;
+    const { forwardMode, retry, forwardingLcores, forwardingPorts, cores, ports } = options;
     if (forwardMode !== undefined) {
       if (!this.engines.includes(forwardMode) && !isEngineModule(forwardMode)) fail(`Invalid ${forwardMode} packet forwarding mode`);
-      forwarding.setEngine(forwardMode, false);
+      forwarding.setEngine(forwardMode, retry);
     }
-    if (coreMask !== undefined && !forwarding.setCoreMask(coreMask)) fail('coremask is not valid');
-    if (portMask !== undefined) forwarding.setPortMask(portMask);
-    if (portList !== undefined) forwarding.setPortList(portList.filter((id) => this.ports.get(id) !== undefined));
+    if (forwardingLcores !== undefined && !forwarding.setCoreList(forwardingLcores)) fail('coremask is not valid');
+    if (forwardingPorts !== undefined) forwarding.setPortList(forwardingPorts.filter((id) => this.ports.get(id) !== undefined));
     if (cores !== undefined && (cores < 1 || cores > lcores)) fail(`nb-cores should be > 0 and <= ${lcores}`);
     if (ports !== undefined && (ports < 1 || ports > this.ports.size)) fail(`Invalid port ${ports}`);
     forwarding.limit(cores, ports);

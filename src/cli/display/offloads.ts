@@ -93,7 +93,6 @@ export function offloadConfigurationText(
 ): string {
   const names = direction === 'Rx' ? rxOffloadNames : txOffloadNames;
   const lines = [`${direction} Offloading Configuration of port ${port} :`, `  Port :${offloadText(names, active)}`];
-  for (let queue = 0; queue < queues; queue += 1)
-    lines.push(`  Queue[${String(queue).padStart(2)}] :${offloadText(names, queueOffloads)}`);
+  for (let queue = 0; queue < queues; queue += 1) lines.push(`  Queue[${String(queue).padStart(2)}] :${offloadText(names, queueOffloads)}`);
   return `${lines.join('\n')}\n\n`;
 }

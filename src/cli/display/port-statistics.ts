@@ -47,9 +47,11 @@ export function portStatisticsText(port: number, now: ShownStatistics, last: Sho
 /** A port's block of `show port xstats`. */
 export function extendedStatisticsText(port: number, statistics: readonly ExtendedStatistic[], hideZero: boolean): string {
   const shown = statistics.filter(({ value }) => !hideZero || value !== 0);
-  return [`###### NIC extended statistics for port ${String(port).padEnd(2)}`, ...shown.map(({ name, value }) => `${name}: ${value}`), ''].join(
-    '\n',
-  );
+  return [
+    `###### NIC extended statistics for port ${String(port).padEnd(2)}`,
+    ...shown.map(({ name, value }) => `${name}: ${value}`),
+    '',
+  ].join('\n');
 }
 
 /** What --stats-period prints before the ports' blocks: clear the screen, go to its corner. */

@@ -26,9 +26,9 @@ export function canRetry(engine: string): boolean {
   return engine !== 'rxonly';
 }
 
-/** True for the path of a module that exports an engine: `./engine.ts`, `/opt/engines/mirror.js`. */
+/** True for the path of a module that exports an engine: `./engine.ts`, `mirror.js`. */
 export function isEngineModule(name: string): boolean {
-  return name.includes('/') && /\.[cm]?[jt]s$/.test(name);
+  return /\/|\.[cm]?[jt]s$/.test(name);
 }
 
 /** What a ForwardingPlan names the engine by: its name, or the URL of its module. */

@@ -65,7 +65,6 @@ export class Forwarding {
     this.#context = context;
     this.#options = options;
     this.#peers = new Map(options.peers);
-    this.#useAll();
   }
 
   get running(): boolean {
@@ -81,7 +80,8 @@ export class Forwarding {
     return this.#plan.ports;
   }
 
-  #useAll(): void {
+  /** Takes every port there is and every lcore, of which one forwards. */
+  useAll(): void {
     this.#configuredPorts = this.#context.ports.ids();
     this.#portCount = this.#configuredPorts.length;
     this.#lcoreIds = this.#context.lcores.forwarding;
@@ -90,7 +90,7 @@ export class Forwarding {
 
   /** `set default`. */
   reset(): void {
-    this.#useAll();
+    this.useAll();
     this.#peers.clear();
   }
 
@@ -403,9 +403,7 @@ export class Forwarding {
       const { baseline } = managed;
       const now = managed.port.statistics();
       const since = (value: number, before: number): number => Math.max(0, value - before);
-      const dropped = streams
-        .filter(({ stream }) => stream.txPort === id)
-        .reduce((sum, { counters }) => sum + counters.dropped, 0);
+      const dropped = streams.filter(({ stream }) => stream.txPort === id).reduce((sum, { counters }) => sum + counters.dropped, 0);
       return [
         {
           port: id,

@@ -16,8 +16,9 @@ export interface SessionOptions {
   readonly txFirst: boolean;
   /** Non-interactive: seconds between statistics; 0 for none. */
   readonly statsPeriod: number;
-  /** --forward-mode; undefined when not given (io, then). */
+  /** An engine's name or the path of its module; undefined: io, and not a word about it. */
   readonly forwardMode: string | undefined;
+  readonly retry: boolean;
   readonly topology: Topology;
   readonly burst: number;
   readonly txSegments: readonly number[];
@@ -37,10 +38,10 @@ export interface SessionOptions {
   readonly mbufSize: number;
   readonly cores: number | undefined;
   readonly ports: number | undefined;
-  readonly coreMask: bigint | undefined;
-  readonly portMask: bigint | undefined;
-  /** --portlist, expanded. */
-  readonly portList: readonly number[] | undefined;
+  /** Of --coremask; undefined for all but the main one. */
+  readonly forwardingLcores: readonly number[] | undefined;
+  /** Of --portmask or --portlist, those that do not exist included; undefined for all. */
+  readonly forwardingPorts: readonly number[] | undefined;
   /** Addresses by port id that replace 02:00:00:00:00:NN. */
   readonly peers: ReadonlyMap<number, MacAddress>;
   readonly linkCheck: boolean;
@@ -58,6 +59,7 @@ export const defaultOptions: SessionOptions = {
   txFirst: false,
   statsPeriod: 0,
   forwardMode: undefined,
+  retry: false,
   topology: 'paired',
   burst: 32,
   txSegments: [64],
@@ -73,14 +75,24 @@ export const defaultOptions: SessionOptions = {
   mbufSize: 2176,
   cores: undefined,
   ports: undefined,
-  coreMask: undefined,
-  portMask: undefined,
-  portList: undefined,
+  forwardingLcores: undefined,
+  forwardingPorts: undefined,
   peers: new Map(),
   linkCheck: true,
   linkInterrupt: true,
   startPorts: true,
-  printEvents: new Set(['unknown', 'intr_lsc', 'queue_state', 'intr_reset', 'macsec', 'intr_rmv', 'flow_aged', 'err_recovering', 'recovery_success', 'recovery_failed']),
+  printEvents: new Set([
+    'unknown',
+    'intr_lsc',
+    'queue_state',
+    'intr_reset',
+    'macsec',
+    'intr_rmv',
+    'flow_aged',
+    'err_recovering',
+    'recovery_success',
+    'recovery_failed',
+  ]),
 };
 
 /** What testpmd says of its options before it creates the mbuf pool. */

@@ -64,7 +64,9 @@ export class PortConfigurator {
   checkQueues(direction: 'rx' | 'tx', count: number): { readonly fits: boolean; readonly most: number } {
     const { value: most, port } = this.#queueLimit(direction);
     if (count <= most) return { fits: true, most };
-    this.#context.output.warn(`Fail: input ${direction}q (${count}) can't be greater than max_${direction}_queues (${most}) of port ${port}`);
+    this.#context.output.warn(
+      `Fail: input ${direction}q (${count}) can't be greater than max_${direction}_queues (${most}) of port ${port}`,
+    );
     return { fits: false, most };
   }
 

@@ -152,7 +152,8 @@ export class PortControl {
       }
       allStarted = false;
       managed.status = 'handling';
-      const ready = (!managed.reconfigure || (await this.#configure(managed))) && (!managed.reconfigureQueues || (await this.#setUpQueues(managed)));
+      const ready =
+        (!managed.reconfigure || (await this.#configure(managed))) && (!managed.reconfigureQueues || (await this.#setUpQueues(managed)));
       if (!ready) {
         managed.status = 'stopped';
         return false;

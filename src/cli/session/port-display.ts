@@ -2,13 +2,7 @@
  * `show port` and `clear port`: picks the ports, remembers what was shown, leaves the words to ../display.
  * @module
  */
-import {
-  deviceInfoText,
-  macAddressesText,
-  portInfoText,
-  portSummaryHeader,
-  portSummaryLine,
-} from '../display/port-info.ts';
+import { deviceInfoText, macAddressesText, portInfoText, portSummaryHeader, portSummaryLine } from '../display/port-info.ts';
 import { offloadCapabilitiesText, offloadConfigurationText } from '../display/offloads.ts';
 import { extendedStatisticsText, portStatisticsText, statisticsScreenHeader } from '../display/port-statistics.ts';
 import { rxQueueInfoText, txQueueInfoText } from '../display/queue-info.ts';
@@ -41,7 +35,12 @@ export class PortDisplay {
     const single = selection === 'all' ? undefined : ports.get(selection);
     if (selection !== 'all' && single === undefined) {
       output.warn(`Invalid port ${selection}`);
-      output.say(`The valid ports array is [${ports.ids().map((id) => ` ${id}`).join('')} ]`);
+      output.say(
+        `The valid ports array is [${ports
+          .ids()
+          .map((id) => ` ${id}`)
+          .join('')} ]`,
+      );
       return;
     }
     for (const managed of single === undefined ? ports.list() : [single]) {

@@ -68,7 +68,9 @@ export class PortSwitches {
   }
 
   async setMac(id: number, mac: MacAddress): Promise<void> {
-    const failure = await this.#attempt(id, (port) => (isUnicast(mac) ? port.setMac(mac) : Promise.reject(new RangeError('Invalid argument'))));
+    const failure = await this.#attempt(id, (port) =>
+      isUnicast(mac) ? port.setMac(mac) : Promise.reject(new RangeError('Invalid argument')),
+    );
     if (failure !== undefined) this.#warn(`mac_addr_cmd error: (${failure.error})`, failure);
   }
 

@@ -66,16 +66,14 @@ export function planStreams(input: StreamInput): StreamPlan {
   let next = 0;
   const lcores = input.lcores.slice(0, cores).map((id, index): LcoreStreams => {
     const length = index < cores - withOneMore ? each : each + 1;
-    const streams = pairs.slice(next, next + length).map(
-      ({ queue, rxPort, txPort }): Stream => ({
-        lcore: id,
-        rxPort,
-        rxQueue: queue,
-        txPort,
-        txQueue: queue,
-        peer: input.peer(txPort),
-      }),
-    );
+    const streams = pairs.slice(next, next + length).map(({ queue, rxPort, txPort }): Stream => ({
+      lcore: id,
+      rxPort,
+      rxQueue: queue,
+      txPort,
+      txQueue: queue,
+      peer: input.peer(txPort),
+    }));
     next += length;
     return { id, streams };
   });

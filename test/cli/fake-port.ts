@@ -1,0 +1,242 @@
+/**
+ * Ports and lcores in memory: what a session can be tried on without rings.
+ */
+import type { ForwardingPlan, Lcores, StreamCounters } from '../../src/cli/forwarding-plan.ts';
+import type { MacAddress } from '../../src/net/mac-address.ts';
+import { parseMac } from '../../src/net/mac-address.ts';
+import type {
+  ExtendedStatistic,
+  Link,
+  Port,
+  PortConfiguration,
+  PortEvent,
+  PortInfo,
+  PortState,
+  PortStatistics,
+  QueueInfo,
+  RxQueueConfiguration,
+  TxQueueConfiguration,
+} from '../../src/port/port.ts';
+import type { QueueHandle } from '../../src/port/queue.ts';
+import { VirtioError } from '../../src/system/error.ts';
+
+const rssFlowTypes =
+  'ipv4 ipv4-frag ipv4-tcp ipv4-udp ipv4-sctp ipv4-other ipv6 ipv6-frag ipv6-tcp ipv6-udp ipv6-sctp ipv6-other l2-payload ipv6-ex ipv6-tcp-ex ipv6-udp-ex port vxlan geneve nvgre mpls'.split(
+    ' ',
+  );
+
+/** net_null as DPDK 22.11 describes it. */
+export const nullInfo: PortInfo = {
+  driverName: 'net_null',
+  maxRxQueues: 1024,
+  maxTxQueues: 1024,
+  minRxBufferSize: 0,
+  maxRxPacketLength: 4294967295,
+  maxLroPacketSize: 0,
+  minMtu: 46,
+  maxMtu: 65535,
+  maxMacAddresses: 1,
+  maxHashMacAddresses: 0,
+  rxDescriptors: { min: 0, max: 65535, align: 1 },
+  txDescriptors: { min: 0, max: 65535, align: 1 },
+  redirectionTableSize: 128,
+  hashKeySize: 0,
+  rssFlowTypes,
+  rxOffloadCapabilities: 0,
+  txOffloadCapabilities: 0,
+  maxSegmentsPerPacket: 65535,
+  maxSegmentsPerMtu: 65535,
+};
+
+/** virtio_user with one queue pair. */
+export const virtioUserInfo: PortInfo = {
+  ...nullInfo,
+  driverName: 'net_virtio_user',
+  maxRxQueues: 1,
+  maxTxQueues: 1,
+  minRxBufferSize: 64,
+  maxRxPacketLength: 9728,
+  minMtu: 68,
+  maxMtu: 9698,
+  maxMacAddresses: 64,
+  rxDescriptors: { min: 32, max: 32768, align: 1 },
+  txDescriptors: { min: 32, max: 32768, align: 1 },
+  redirectionTableSize: 0,
+  rssFlowTypes: [],
+  rxOffloadCapabilities: 0x201d,
+  txOffloadCapabilities: 0x800d,
+};
+
+export const zero: PortStatistics = {
+  rxPackets: 0,
+  rxBytes: 0,
+  rxMissed: 0,
+  rxErrors: 0,
+  rxNoMbuf: 0,
+  txPackets: 0,
+  txBytes: 0,
+  txErrors: 0,
+};
+
+function unsupported(what: string): Promise<never> {
+  return Promise.reject(new VirtioError(`net_null: ${what} is fixed`, { code: 'EOPNOTSUPP' }));
+}
+
+export class FakePort implements Port {
+  readonly id: number;
+  readonly name: string;
+  readonly devargs: string;
+  readonly bus = 'vdev';
+  readonly info: PortInfo;
+  state: PortState = 'stopped';
+  mac: MacAddress;
+  mtu = 1500;
+  promiscuous = true;
+  allMulticast = true;
+  configuration: PortConfiguration | undefined;
+  counters: PortStatistics = zero;
+  extended: readonly ExtendedStatistic[] = [{ name: 'rx_good_packets', value: 0 }];
+  fixedLink: Partial<Link> = {};
+  queueInfo: QueueInfo | undefined;
+  /** Calls whose names are here fail. */
+  readonly failing = new Map<string, Error>();
+  readonly calls: string[] = [];
+  readonly #listeners = new Set<(event: PortEvent) => void>();
+
+  constructor(id: number, options: { name?: string; devargs?: string; info?: PortInfo; mac?: string } = {}) {
+    this.id = id;
+    this.name = options.name ?? `net_null${id}`;
+    this.devargs = options.devargs ?? '';
+    this.info = options.info ?? nullInfo;
+    this.mac = parseMac(options.mac ?? `02:00:00:00:01:0${id}`) ?? new Uint8Array(6);
+  }
+
+  #call(name: string): Promise<void> {
+    this.calls.push(name);
+    const error = this.failing.get(name);
+    return error === undefined ? Promise.resolve() : Promise.reject(error);
+  }
+
+  async configure(configuration: PortConfiguration): Promise<void> {
+    this.configuration = undefined;
+    await this.#call('configure');
+    this.configuration = configuration;
+    this.mtu = configuration.mtu ?? 1500;
+  }
+  setupRxQueue(queue: number, { descriptors }: RxQueueConfiguration): Promise<void> {
+    return this.#call(`rxq ${queue} ${descriptors}`);
+  }
+  setupTxQueue(queue: number, { descriptors }: TxQueueConfiguration): Promise<void> {
+    return this.#call(`txq ${queue} ${descriptors}`);
+  }
+  rxQueueInfo(): QueueInfo | undefined {
+    return this.queueInfo;
+  }
+  txQueueInfo(): QueueInfo | undefined {
+    return this.queueInfo;
+  }
+  async start(): Promise<void> {
+    await this.#call('start');
+    this.state = 'started';
+  }
+  async stop(): Promise<void> {
+    await this.#call('stop');
+    this.state = 'stopped';
+  }
+  async close(): Promise<void> {
+    if (this.state === 'closed') return;
+    this.state = 'closed';
+    await this.#call('close');
+  }
+  reset(): Promise<void> {
+    return this.failing.has('reset') ? this.#call('reset') : unsupported('what can be reset');
+  }
+  link(): Link {
+    return { up: this.state === 'started', speed: 10000, fullDuplex: true, autonegotiation: false, ...this.fixedLink };
+  }
+  setLink(): Promise<void> {
+    return unsupported('the link');
+  }
+  setPromiscuous(): Promise<void> {
+    return this.#call('promiscuous');
+  }
+  setAllMulticast(): Promise<void> {
+    return this.#call('allmulticast');
+  }
+  async setMtu(mtu: number): Promise<void> {
+    await this.#call('mtu');
+    this.mtu = mtu;
+  }
+  async setMac(mac: MacAddress): Promise<void> {
+    await this.#call('mac');
+    this.mac = mac;
+  }
+  statistics(): PortStatistics {
+    return this.counters;
+  }
+  resetStatistics(): void {
+    this.counters = zero;
+  }
+  extendedStatistics(): readonly ExtendedStatistic[] {
+    return this.extended;
+  }
+  resetExtendedStatistics(): void {
+    this.counters = zero;
+  }
+  onEvent(listener: (event: PortEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+  emit(event: PortEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+  rxQueueHandle(queue: number): QueueHandle {
+    return { kind: 'null', port: this.id, queue, state: 0 };
+  }
+  txQueueHandle(queue: number): QueueHandle {
+    return { kind: 'null', port: this.id, queue, state: 0 };
+  }
+  rxBurst(): number {
+    return 0;
+  }
+  txBurst(): number {
+    return 0;
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+export class FakeLcores implements Lcores {
+  readonly forwarding: readonly number[];
+  running = false;
+  plan: ForwardingPlan | undefined;
+  current: readonly StreamCounters[] = [];
+  failing: Error | undefined;
+
+  constructor(forwarding: readonly number[] = [1]) {
+    this.forwarding = forwarding;
+  }
+
+  start(plan: ForwardingPlan): Promise<void> {
+    if (this.failing !== undefined) return Promise.reject(this.failing);
+    this.plan = plan;
+    this.running = true;
+    this.current = plan.streams.map(() => ({ rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 }));
+    return Promise.resolve();
+  }
+  stop(): Promise<void> {
+    this.running = false;
+    return Promise.resolve();
+  }
+  counters(): readonly StreamCounters[] {
+    return this.current;
+  }
+  clearCounters(): void {
+    this.current = this.current.map(() => ({ rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 }));
+  }
+  close(): Promise<void> {
+    this.running = false;
+    return Promise.resolve();
+  }
+}
