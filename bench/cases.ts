@@ -34,12 +34,12 @@ export interface BenchCase {
   readonly testpmd?: readonly string[];
   /** Packets a burst; 32 if left out. */
   readonly burst?: number;
-  /** Bursts that go round in the io loop; 8 if left out. */
+  /** Bursts that go round in the io loop; 8 if left out. Even in one process, where each port sends half of them. */
   readonly burstsInFlight?: number;
   /** All if left out. */
   readonly directions?: readonly DirectionName[];
-  /** Both ends on the first core, each with half of it. */
-  readonly oneCore?: boolean;
+  /** Both ports in one process, on one lcore: both ends are the same program, and the packets go round. */
+  readonly oneProcess?: boolean;
 }
 
 export interface Pairing {
@@ -120,7 +120,12 @@ export function inUnit(benchCase: BenchCase, packetsPerSecond: number): number {
   }
 }
 
-/** Directions of a case, in the order of DIRECTIONS, that the user also wants. */
-export function directionsOf(benchCase: BenchCase, wanted: readonly Direction[] = DIRECTIONS): readonly Direction[] {
-  return wanted.filter((direction) => benchCase.directions?.includes(direction.name) ?? true);
+/** Those of the wanted directions that the case has. */
+export function directionsOf(benchCase: BenchCase, wanted: readonly Direction[]): readonly Direction[] {
+  return wanted.filter(({ name, loop }) => (benchCase.directions?.includes(name) ?? true) && (loop || benchCase.oneProcess !== true));
+}
+
+/** Those of the wanted pairings that the case has. */
+export function pairingsOf(benchCase: BenchCase, wanted: readonly Pairing[]): readonly Pairing[] {
+  return wanted.filter(({ virtio, vhost }) => virtio === vhost || benchCase.oneProcess !== true);
 }

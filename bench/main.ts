@@ -9,7 +9,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BASELINE, directionsOf, type BenchCase, type Direction, type Pairing } from './cases.ts';
+import { BASELINE, directionsOf, pairingsOf, type BenchCase, type Direction, type Pairing } from './cases.ts';
 import { coreState, openCoreDistance } from './core-distance.ts';
 import { allowedCpus, describeMachine, prepareMemory } from './machine.ts';
 import { parseOptions, type BenchOptions } from './options.ts';
@@ -21,7 +21,8 @@ import { writeJson, type Report } from './report.ts';
 import { countedWindows, tableRows } from './rows.ts';
 import { measureStartUp, type StartUpResult } from './start-up.ts';
 import { killAll } from './testpmd-process.ts';
-import { measureWindow, WHOLE_CORE, type Setting, type WindowResult } from './window.ts';
+import type { Setting } from './ends.ts';
+import { measureWindow, WHOLE_CORE, type WindowResult } from './window.ts';
 
 /** Rounds on top of those asked for, as a multiple, until one state of the cores has enough of each pairing. */
 const EXTRA_ROUNDS = 1;
@@ -129,7 +130,7 @@ async function measureAll(
       progress.line(
         `${benchCase.name} (${benchCase.title}), ${direction.title} ${timeLeft(performance.now() - begun, done, total)}`.trimEnd(),
       );
-      await measureInTurn(setting, options, benchCase, direction, pairings, findings, progress);
+      await measureInTurn(setting, options, benchCase, direction, pairingsOf(benchCase, pairings), findings, progress);
       done += 1;
     }
   }

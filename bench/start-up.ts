@@ -7,7 +7,7 @@ import { CASES, type BenchCase, type Pairing } from './cases.ts';
 import { processMemory, type ProcessMemory } from './process-memory.ts';
 import type { ProgramName } from './programs.ts';
 import type { Testpmd } from './testpmd-process.ts';
-import { readStats, startEnd, type Setting } from './window.ts';
+import { freshSocket, readStats, startEnd, type Setting } from './ends.ts';
 
 export interface StartUpResult {
   readonly program: ProgramName;
@@ -28,12 +28,13 @@ const FIRST_PACKET_TIMEOUT_MS = 15_000;
 export async function measureStartUp(setting: Setting, program: ProgramName): Promise<StartUpResult> {
   const benchCase: BenchCase = { name: 'start-up', title: 'start-up', segments: CASES[0]?.segments ?? [64], unit: 'Mpps' };
   const pairing: Pairing = { name: `${program}-${program}`, virtio: program, vhost: program };
-  await using vhost = await startEnd(setting, benchCase, pairing, 'vhost');
+  const socket = freshSocket(setting);
+  await using vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
   await vhost.command('set fwd rxonly');
   await vhost.command('start');
   await sleep(SERVER_SETTLES_MS, undefined, { signal: setting.signal });
   const execAt = performance.now();
-  const starting = startEnd(setting, benchCase, pairing, 'virtio', ['--auto-start', '--forward-mode=txonly']);
+  const starting = startEnd(setting, benchCase, pairing, 'virtio', socket, ['--auto-start', '--forward-mode=txonly']);
   let firstPacketMs: number | undefined;
   try {
     firstPacketMs = await untilFirstPacket(vhost, execAt, starting, setting.signal);
@@ -64,7 +65,7 @@ async function untilFirstPacket(
   const state = { failed: false };
   starting.catch(() => (state.failed = true));
   while (!state.failed && performance.now() - execAt < FIRST_PACKET_TIMEOUT_MS) {
-    const stats = await readStats(receiver);
+    const stats = await readStats({ testpmd: receiver, port: 0 });
     if (stats.rxPackets > 0) {
       return performance.now() - execAt;
     }

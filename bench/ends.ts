@@ -1,0 +1,154 @@
+/**
+ * The two ends of a measurement: their processes, their ports, and the commands that set them forwarding.
+ *
+ * Mostly each end is a process of its own with one port. In a case of one process, the virtio_user port is attached to the process that
+ * holds the net_vhost port, and one lcore forwards on both.
+ * @module
+ */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DEFAULT_BURST, DEFAULT_BURSTS_IN_FLIGHT, QUEUE_SIZE, type BenchCase, type Direction, type End, type Pairing } from './cases.ts';
+import type { CoreDistance, CoreState } from './core-distance.ts';
+import { parsePortStats, type PortStats } from './port-stats.ts';
+import { testpmdArguments, type Memory, type Program, type ProgramName } from './programs.ts';
+import { startTestpmd, type Testpmd } from './testpmd-process.ts';
+
+/** What all windows of a run have in common. */
+export interface Setting {
+  readonly programs: Readonly<Partial<Record<ProgramName, Program>>>;
+  /** The vhost end's and the virtio end's. */
+  readonly cpus: readonly [number, number];
+  readonly memory: Memory;
+  readonly seconds: number;
+  readonly warmUpSeconds: number;
+  readonly nearBelowNs: number;
+  readonly wantedState: CoreState | 'any';
+  readonly distance: CoreDistance;
+  /** An empty directory for sockets and run-time files, removed at the end. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}
+
+export interface EndPort {
+  readonly testpmd: Testpmd;
+  readonly port: number;
+}
+
+export type Ends = Readonly<Record<End, EndPort>>;
+
+const LINK_TIMEOUT_MS = 10_000;
+
+let serial = 0;
+
+/** A socket that no other window uses. */
+export function freshSocket(setting: Setting): string {
+  serial += 1;
+  return join(setting.directory, `${serial}.sock`);
+}
+
+/** The end that sends, or sends the loop's first packets. */
+export function senderOf(direction: Direction): End {
+  return direction.receiver === 'vhost' ? 'virtio' : 'vhost';
+}
+
+/** Starts one end's process and waits for its prompt. */
+export async function startEnd(
+  setting: Setting,
+  benchCase: BenchCase,
+  pairing: Pairing,
+  end: End,
+  socket: string,
+  more: readonly string[] = [],
+): Promise<Testpmd> {
+  const name = pairing[end];
+  const program = setting.programs[name];
+  if (program === undefined) {
+    throw new Error(`no program for '${name}'`);
+  }
+  const eal = benchCase.eal?.[name];
+  const line = testpmdArguments({
+    cpu: setting.cpus[end === 'vhost' ? 0 : 1],
+    memory: setting.memory,
+    filePrefix: `bench-${process.pid}-${serial}-${end}`,
+    vdev: device(benchCase, end, socket),
+    ...(eal === undefined ? {} : { eal }),
+    testpmd: [...(benchCase.oneProcess === true ? ['--port-topology=loop'] : []), ...(benchCase.testpmd ?? []), ...more],
+  });
+  return startTestpmd({
+    command: program.command,
+    args: [...program.prefix, ...line],
+    // DPDK keeps run-time files of each process, and leaves them behind: in our directory they go with it.
+    env: { RUNTIME_DIRECTORY: setting.directory },
+    signal: setting.signal,
+  });
+}
+
+/** Adds the virtio_user port to the process that holds the net_vhost port, as its second. */
+export async function attachVirtio(vhost: Testpmd, benchCase: BenchCase, socket: string): Promise<Testpmd> {
+  await expectOutput(vhost, `port attach ${device(benchCase, 'virtio', socket)}`, /is attached/);
+  await expectOutput(vhost, 'port start 1', /Done/);
+  return vhost;
+}
+
+/** The handshake goes on after the front-end's prompt: wait for the back-end to see the link. */
+export async function untilLinkUp({ testpmd, port }: EndPort, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + LINK_TIMEOUT_MS;
+  while (!(await testpmd.command(`show port info ${port}`)).includes('Link status: up')) {
+    if (performance.now() > deadline) {
+      throw new Error(`the vhost end's link was not up within ${LINK_TIMEOUT_MS} ms`);
+    }
+    await sleep(20, undefined, { signal });
+  }
+}
+
+/** The receiver first, so that it is there when the first packet comes. */
+export async function startForwarding(ends: Ends, benchCase: BenchCase, direction: Direction): Promise<void> {
+  const sender = senderOf(direction);
+  const processes = new Set([direction.receiver, sender].map((end) => ends[end].testpmd));
+  // With both ports in one process, each of them sends the loop's first packets: half of them each.
+  const bursts = (benchCase.burstsInFlight ?? DEFAULT_BURSTS_IN_FLIGHT) / (3 - processes.size);
+  for (const testpmd of processes) {
+    const end = testpmd === ends[sender].testpmd ? sender : direction.receiver;
+    const burst = benchCase.burst ?? DEFAULT_BURST;
+    if (burst !== DEFAULT_BURST) {
+      await expectOutput(testpmd, `set burst ${burst}`, /Number of packets per burst/);
+    }
+    await expectOutput(testpmd, `set fwd ${direction.forward[end]}`, /packet forwarding mode/);
+    if (end === sender) {
+      await testpmd.command(`set txpkts ${benchCase.segments.join(',')}`);
+    }
+    const txFirst = direction.loop && end === sender ? ` tx_first ${bursts}` : '';
+    await expectOutput(testpmd, `start${txFirst}`, /packet forwarding - ports=/);
+  }
+}
+
+/** Stops the sender first, or it would count as dropped what nobody took any more. Returns what each end printed. */
+export async function stopForwarding(ends: Ends, direction: Direction): Promise<Readonly<Record<End, string>>> {
+  const sender = senderOf(direction);
+  const ofSender = await ends[sender].testpmd.command('stop');
+  const isOneProcess = ends.virtio.testpmd === ends.vhost.testpmd;
+  const ofReceiver = isOneProcess ? ofSender : await ends[direction.receiver].testpmd.command('stop');
+  return sender === 'virtio' ? { virtio: ofSender, vhost: ofReceiver } : { virtio: ofReceiver, vhost: ofSender };
+}
+
+/** The port's counters now. */
+export async function readStats({ testpmd, port }: EndPort): Promise<PortStats> {
+  const output = await testpmd.command(`show port stats ${port}`);
+  const stats = parsePortStats(output, port);
+  if (stats === undefined) {
+    throw new Error(`'show port stats ${port}' was answered '${output.trim()}'`);
+  }
+  return stats;
+}
+
+function device(benchCase: BenchCase, end: End, socket: string): string {
+  const keys = end === 'vhost' ? `net_vhost0,iface=${socket},queues=1` : `virtio_user0,path=${socket},queues=1,queue_size=${QUEUE_SIZE}`;
+  return keys + (benchCase.devargs?.[end] ?? '');
+}
+
+async function expectOutput(testpmd: Testpmd, command: string, expected: RegExp): Promise<void> {
+  const output = await testpmd.command(command);
+  if (!expected.test(output)) {
+    throw new Error(`'${command}' was answered '${output.trim()}'`);
+  }
+}
