@@ -192,9 +192,9 @@ export class Arena {
     const publishedEnd = publishedStart + bytes;
     const windowStart = roundUp(this.base + publishedEnd, HUGE_PAGE) - this.base;
     const windowEnd = Math.floor((this.base + this.views.u8.length) / HUGE_PAGE) * HUGE_PAGE - this.base;
-    this.own = new Zone('the memory for states', ownStart, ownStart + ownBytes);
-    this.published = new Zone('the memory for rings and packets (-m)', publishedStart, publishedEnd);
-    this.window = new Zone('the address window for peers (--peer-mem)', windowStart, Math.max(windowStart, windowEnd));
+    this.own = new Zone('the memory for states', ownStart, ownStart + ownBytes, this.base);
+    this.published = new Zone('the memory for rings and packets (-m)', publishedStart, publishedEnd, this.base);
+    this.window = new Zone('the address window for peers (--peer-mem)', windowStart, Math.max(windowStart, windowEnd), this.base);
 
     const ownPage = choice.pageSize === HUGE_PAGE && choice.directory === undefined ? HUGE_PAGE : 4 * KIB;
     const ownFile = createMemoryFile(`${prefix}-dpdk-ts-own`, ownPage);

@@ -89,12 +89,14 @@ export function mbufAllocate(pool: u32, lcore: u32, to: u32, count: u32): u32 {
 
 /** Gives up one of several references; returns 1 when it was the last one after all. */
 function dropReference(mbuf: u32): u32 {
-  for (;;) {
-    // SEGMENTS and REFERENCES share an aligned word
-    const word: u32 = atomicLoad32(mbuf + MBUF_SEGMENTS);
-    if (word >>> 16 === 1) return 1;
-    if (atomicExchangeIf32(mbuf + MBUF_SEGMENTS, word, word - 0x10000) === word) return 0;
+  // SEGMENTS and REFERENCES share an aligned word
+  let word: u32 = atomicLoad32(mbuf + MBUF_SEGMENTS);
+  while (word >>> 16 !== 1) {
+    const found: u32 = atomicExchangeIf32(mbuf + MBUF_SEGMENTS, word, word - 0x10000);
+    if (found === word) return 0;
+    word = found;
   }
+  return 1;
 }
 
 function giveOne(mbuf: u32, lcore: u32): void {

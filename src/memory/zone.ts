@@ -13,11 +13,16 @@ export class Zone {
   readonly name: string;
   readonly start: number;
   readonly end: number;
+  readonly #base: number;
   #free: readonly Range[];
   readonly #allocated = new Map<number, number>();
 
-  /** @param name what the range is, for messages */
-  constructor(name: string, start: number, end: number) {
+  /**
+   * @param name what the range is, for messages
+   * @param base address of offset 0: alignment is one of addresses
+   */
+  constructor(name: string, start: number, end: number, base = 0) {
+    this.#base = base;
     this.name = name;
     this.start = start;
     this.end = end;
@@ -37,7 +42,7 @@ export class Zone {
    */
   allocate(bytes: number, align: number, what: string): number {
     for (const [index, range] of this.#free.entries()) {
-      const start = Math.ceil(range.start / align) * align;
+      const start = Math.ceil((this.#base + range.start) / align) * align - this.#base;
       const end = start + bytes;
       if (end > range.end) continue;
       const rest = [

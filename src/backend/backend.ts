@@ -1,0 +1,43 @@
+/**
+ * What the driver side of a port talks to: a vhost-user back-end here, the kernel's vhost-net and others behind the same
+ * interface. The port owns the rings; the backend tells the device where they are.
+ * @module
+ */
+import type { DriverQueue } from '../ring/virtqueue.ts';
+
+export interface DeviceOffer {
+  /** Feature bits that the device offers. */
+  readonly features: bigint;
+  /** Queue pairs that it can serve. */
+  readonly queuePairs: number;
+}
+
+export interface DeviceStart {
+  /** Feature bits that the driver takes. */
+  readonly features: bigint;
+  /** Rings in order: receive queue 0, transmit queue 0, receive queue 1 ...; undefined where the port has no such queue. */
+  readonly rings: readonly (DriverQueue | undefined)[];
+}
+
+export interface BackendEvents {
+  /** A device has been found and says what it offers: at first, and again after every loss. */
+  readonly onOffer: (offer: DeviceOffer) => void;
+  /** The device is gone; its rings mean nothing any more. */
+  readonly onLost: () => void;
+}
+
+export interface VirtioBackend {
+  /** How messages name the other end. */
+  readonly peer: string;
+  /**
+   * Looks for the device. Resolves with its offer, or with undefined when it will come later by itself (a server that
+   * waits for its client).
+   * @throws VirtioError when there is no device and none is waited for
+   */
+  open(): Promise<DeviceOffer | undefined>;
+  /** Negotiates, shares memory, hands the rings over and enables them. The rings must be fresh. */
+  start(start: DeviceStart): Promise<void>;
+  /** Takes the rings back. */
+  stop(): Promise<void>;
+  close(): Promise<void>;
+}

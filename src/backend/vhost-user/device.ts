@@ -1,0 +1,574 @@
+/**
+ * The vhost-user back-end: the device side of one port, told by a front-end (virtio_user, QEMU) where its rings are.
+ *
+ * Listens, or connects again and again; serves one front-end at a time. A queue runs when the front-end has started and
+ * enabled its ring and the port is started; before anything under a running queue changes, the queue is stopped for the
+ * kernels and a grace period passes, so that no lcore is still inside it. A front-end that breaks the rules loses its
+ * connection, with a reason, and nothing else happens.
+ * @module
+ */
+import type { Arena } from '../../memory/arena.ts';
+import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
+import { Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
+import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
+import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
+import { VirtioError } from '../../system/error.ts';
+import { closeFd } from '../../system/event-fd.ts';
+import { watchReadable } from '../../system/readiness.ts';
+import { acceptUnix, connectUnix, isEventFd, listenUnix, setNonBlocking, type Listener } from '../../system/unix-socket.ts';
+import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
+import {
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_F_ANY_LAYOUT,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+} from '../virtio-features.ts';
+import { VhostUserConnection } from './connection.ts';
+import {
+  decodeMemoryTable,
+  decodeSingleRegion,
+  decodeVringAddress,
+  encodeU64,
+  encodeVringState,
+  FLAG_REPLY,
+  NO_FD,
+  PROTOCOL_F,
+  REGIONS_PER_TABLE,
+  REQUEST,
+  requestName,
+  type Message,
+  type VringAddress,
+} from './messages.ts';
+
+/** What this back-end offers. */
+export const DEVICE_FEATURES =
+  VIRTIO_NET_F_MTU |
+  VIRTIO_NET_F_MRG_RXBUF |
+  VIRTIO_NET_F_CTRL_VQ |
+  VIRTIO_NET_F_MQ |
+  VIRTIO_F_ANY_LAYOUT |
+  VHOST_USER_F_PROTOCOL_FEATURES |
+  VIRTIO_F_VERSION_1 |
+  VIRTIO_F_IN_ORDER;
+
+export const DEVICE_PROTOCOL_FEATURES =
+  PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.NET_MTU | PROTOCOL_F.CONFIGURE_MEM_SLOTS | PROTOCOL_F.STATUS;
+
+const RECONNECT_MILLISECONDS = 1000;
+
+export interface VhostUserDeviceOptions {
+  readonly arena: Arena;
+  /** Port name, for messages. */
+  readonly name: string;
+  readonly path: string;
+  /** Connect to a front-end that listens, instead of listening. */
+  readonly client: boolean;
+  /** Queue pairs. */
+  readonly queuePairs: number;
+  /** The queue behind a ring number: even ones are the driver's receive queues. Undefined while the port has none. */
+  readonly queue: (ring: number) => DeviceQueue | undefined;
+  /** Resolves when no lcore is still inside a kernel call that began before. */
+  readonly gracePeriod: () => Promise<void>;
+  readonly onLink: (up: boolean) => void;
+  readonly onQueueState: (ring: number, enabled: boolean) => void;
+  readonly log: (text: string) => void;
+}
+
+interface Vring {
+  size: number;
+  address: VringAddress | undefined;
+  started: boolean;
+  enabled: boolean;
+  /** The ring's parts have been found in the peer's memory since it was started. */
+  attached: boolean;
+  running: boolean;
+  kick: number;
+  call: number;
+  error: number;
+}
+
+function newVring(): Vring {
+  return { size: 0, address: undefined, started: false, enabled: false, attached: false, running: false, kick: -1, call: -1, error: -1 };
+}
+
+export class VhostUserDevice {
+  readonly #options: VhostUserDeviceOptions;
+  readonly #memory: PeerMemory;
+  readonly #vrings: readonly Vring[];
+  #listener: Listener | undefined;
+  #stopListening: (() => void) | undefined;
+  #connection: VhostUserConnection | undefined;
+  #reconnect: NodeJS.Timeout | undefined;
+  /** Messages are handled one after the other, though handling one may wait for lcores. */
+  #work: Promise<void> = Promise.resolve();
+  #features = 0n;
+  #protocolFeatures = 0;
+  #status = 0;
+  #portStarted = false;
+  #linkUp = false;
+  #complained = false;
+  #open = true;
+
+  /** Listens at once. @throws VirtioError when the path cannot be listened at */
+  constructor(options: VhostUserDeviceOptions) {
+    this.#options = options;
+    this.#vrings = Array.from({ length: options.queuePairs * 2 }, newVring);
+    if (!options.client) {
+      const listener = listenUnix(options.path);
+      this.#listener = listener;
+      try {
+        this.#stopListening = watchReadable(listener.fd, () => {
+          this.#accept(listener);
+        });
+      } catch (error) {
+        listener.close();
+        throw error;
+      }
+    }
+    this.#memory = new PeerMemory(options.arena, this.#peerName);
+    if (options.client) this.#connect();
+  }
+
+  get #peerName(): string {
+    return `(${this.#options.path})`;
+  }
+
+  get linkUp(): boolean {
+    return this.#linkUp;
+  }
+
+  /** Features negotiated with the front-end; 0 while there is none. */
+  get features(): bigint {
+    return this.#features;
+  }
+
+  /** Queues run only while the port is started. */
+  async setPortStarted(started: boolean): Promise<void> {
+    await this.#enqueue(async () => {
+      this.#portStarted = started;
+      if (!started) await this.#stopRings(this.#vrings);
+      this.#updateAll();
+    });
+  }
+
+  /** The queues behind the rings have been made anew. */
+  async queuesReplaced(): Promise<void> {
+    await this.#enqueue(() => {
+      for (const vring of this.#vrings) {
+        vring.running = false;
+        vring.attached = false;
+      }
+      this.#updateAll();
+      return Promise.resolve();
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    clearTimeout(this.#reconnect);
+    this.#stopListening?.();
+    this.#listener?.close();
+    this.#connection?.close();
+    this.#connection = undefined;
+    await this.#enqueue(async () => {
+      await this.#forgetPeer();
+      this.#memory.close();
+    });
+  }
+
+  #enqueue(task: () => Promise<void>): Promise<void> {
+    const result = this.#work.then(task);
+    this.#work = result.catch(() => undefined);
+    return result;
+  }
+
+  #accept(listener: Listener): void {
+    for (;;) {
+      let fd: number | undefined;
+      try {
+        fd = acceptUnix(listener);
+      } catch (error) {
+        this.#options.log(error instanceof Error ? error.message : String(error));
+        return;
+      }
+      if (fd === undefined) return;
+      // the previous front-end may be gone without our having looked
+      this.#connection?.poll();
+      if (this.#connection !== undefined) {
+        this.#options.log(`${this.#peerName} a second front-end connected while one is being served; refused`);
+        closeFd(fd);
+        continue;
+      }
+      this.#serve(fd);
+    }
+  }
+
+  #connect(): void {
+    if (!this.#open) return;
+    try {
+      const fd = connectUnix(this.#options.path);
+      this.#complained = false;
+      this.#serve(fd);
+    } catch (error) {
+      if (!this.#complained) {
+        this.#complained = true;
+        this.#options.log(`${this.#peerName} ${error instanceof Error ? error.message : String(error)}; trying again every second`);
+      }
+      this.#reconnectLater();
+    }
+  }
+
+  #reconnectLater(): void {
+    clearTimeout(this.#reconnect);
+    this.#reconnect = setTimeout(() => {
+      this.#connect();
+    }, RECONNECT_MILLISECONDS);
+  }
+
+  #serve(fd: number): void {
+    const connection: VhostUserConnection = new VhostUserConnection(fd, this.#peerName, {
+      onMessage: (message) => {
+        void this.#enqueue(() => this.#receive(connection, message));
+      },
+      onClose: (error) => {
+        this.#lost(connection, error);
+      },
+    });
+    this.#connection = connection;
+    this.#options.log(`${this.#peerName} new front-end connected`);
+  }
+
+  #lost(connection: VhostUserConnection, error: VirtioError | undefined): void {
+    if (this.#connection !== connection) return;
+    this.#options.log(error === undefined ? `${this.#peerName} front-end disconnected` : error.message);
+    void this.#enqueue(async () => {
+      await this.#forgetPeer();
+      if (this.#options.client && this.#open) this.#reconnectLater();
+      // somebody may have been waiting in the listener's queue
+      if (this.#listener !== undefined && this.#open) this.#accept(this.#listener);
+    });
+    this.#connection = undefined;
+  }
+
+  /** Stops everything that the front-end set up and gives its memory back. */
+  async #forgetPeer(): Promise<void> {
+    await this.#stopRings(this.#vrings);
+    for (const vring of this.#vrings) {
+      for (const fd of [vring.kick, vring.call, vring.error]) if (fd >= 0) closeFd(fd);
+      Object.assign(vring, newVring());
+    }
+    for (let ring = 0; ring < this.#vrings.length; ring++) this.#options.queue(ring)?.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+    this.#memory.clear();
+    this.#features = 0n;
+    this.#protocolFeatures = 0;
+    this.#status = 0;
+    this.#updateLink();
+  }
+
+  async #receive(connection: VhostUserConnection, message: Message): Promise<void> {
+    const descriptors = [...message.descriptors];
+    try {
+      if (!connection.open) return;
+      const answered = await this.#handle(connection, message, descriptors);
+      // handling may have waited, and the front-end may have gone meanwhile
+      if (!answered && message.needReply && (this.#protocolFeatures & PROTOCOL_F.REPLY_ACK) !== 0 && connection.open) {
+        connection.send(message.request, FLAG_REPLY, encodeU64(0n));
+      }
+    } catch (error) {
+      if (!connection.open) return;
+      const text = error instanceof Error ? error.message : String(error);
+      if (message.needReply) {
+        try {
+          connection.send(message.request, FLAG_REPLY, encodeU64(1n));
+        } catch {
+          // the connection ends anyway
+        }
+      }
+      connection.close();
+      this.#lost(connection, new VirtioError(`${this.#peerName} ${requestName(message.request)}: ${text}; connection closed`, { code: 'EPROTO', cause: error }));
+    } finally {
+      for (const fd of descriptors) closeFd(fd);
+    }
+  }
+
+  /** Handles one message. Descriptors that are kept are taken out of the list; the others are closed by the caller. */
+  async #handle(connection: VhostUserConnection, message: Message, descriptors: number[]): Promise<boolean> {
+    const { request, payload } = message;
+    const reply = (bytes: Buffer): true => {
+      connection.send(request, FLAG_REPLY, bytes);
+      return true;
+    };
+    switch (request) {
+      case REQUEST.GET_FEATURES:
+        return reply(encodeU64(DEVICE_FEATURES));
+      case REQUEST.SET_FEATURES:
+        await this.#setFeatures(readU64(payload));
+        return false;
+      case REQUEST.GET_PROTOCOL_FEATURES:
+        return reply(encodeU64(BigInt(DEVICE_PROTOCOL_FEATURES)));
+      case REQUEST.SET_PROTOCOL_FEATURES: {
+        const features = readU64(payload);
+        if ((features & ~BigInt(DEVICE_PROTOCOL_FEATURES)) !== 0n) throw new Error(`protocol features 0x${features.toString(16)} were not offered`);
+        this.#protocolFeatures = Number(features);
+        return false;
+      }
+      case REQUEST.GET_QUEUE_NUM:
+        return reply(encodeU64(BigInt(this.#options.queuePairs)));
+      case REQUEST.SET_OWNER:
+        return false;
+      case REQUEST.RESET_OWNER:
+      case REQUEST.RESET_DEVICE:
+        await this.#resetRings();
+        return false;
+      case REQUEST.SET_STATUS:
+        this.#status = Number(readU64(payload) & 0xffn);
+        if (this.#status === 0) await this.#resetRings();
+        return false;
+      case REQUEST.GET_STATUS:
+        return reply(encodeU64(BigInt(this.#status)));
+      case REQUEST.NET_SET_MTU: {
+        const mtu = readU64(payload);
+        if (mtu < 68n || mtu > 65_535n) throw new Error(`MTU ${String(mtu)} is outside 68..65535`);
+        return false;
+      }
+      case REQUEST.SET_MEM_TABLE: {
+        const regions = decodeMemoryTable(payload);
+        if (regions === undefined) {
+          throw new Error(`a table of more than ${String(REGIONS_PER_TABLE)} regions or of another size than it says; give the front-end --single-file-segments or fewer, larger pages`);
+        }
+        await this.#changeMemory(() => {
+          this.#memory.replace(regions, descriptors.splice(0));
+        });
+        return false;
+      }
+      case REQUEST.GET_MAX_MEM_SLOTS:
+        return reply(encodeU64(BigInt(PEER_REGION_LIMIT)));
+      case REQUEST.ADD_MEM_REG: {
+        const region = decodeSingleRegion(payload);
+        const [fd] = descriptors.splice(0, 1);
+        if (region === undefined || fd === undefined) {
+          if (fd !== undefined) closeFd(fd);
+          throw new Error('it needs a region and one file descriptor');
+        }
+        await this.#changeMemory(() => {
+          this.#memory.add(region, fd);
+        });
+        return false;
+      }
+      case REQUEST.REM_MEM_REG: {
+        const region = decodeSingleRegion(payload);
+        if (region === undefined) throw new Error('it needs a region');
+        await this.#changeMemory(() => {
+          this.#memory.remove(region);
+        });
+        return false;
+      }
+      case REQUEST.SET_VRING_NUM: {
+        const { vring, ring, value } = this.#vringState(payload);
+        checkSplitSize('ring size', value);
+        await this.#stopRings([vring]);
+        if (vring.size !== value) vring.attached = false;
+        vring.size = value;
+        this.#update(ring);
+        return false;
+      }
+      case REQUEST.SET_VRING_BASE:
+        // the used index in the ring itself is what counts: see DeviceQueue.attach
+        this.#vringState(payload);
+        return false;
+      case REQUEST.SET_VRING_ADDR: {
+        if (payload.length < 40) throw new Error(`${String(payload.length)} bytes of 40`);
+        const address = decodeVringAddress(payload);
+        const { vring, ring } = this.#vring(address.index);
+        await this.#stopRings([vring]);
+        vring.address = address;
+        vring.attached = false;
+        this.#update(ring);
+        return false;
+      }
+      case REQUEST.GET_VRING_BASE: {
+        const { vring, ring } = this.#vringState(payload);
+        await this.#stopRings([vring]);
+        const base = vring.attached ? (this.#options.queue(ring)?.nextAvailable ?? 0) : 0;
+        vring.started = false;
+        vring.attached = false;
+        if (vring.kick >= 0) closeFd(vring.kick);
+        vring.kick = -1;
+        this.#updateLink();
+        return reply(encodeVringState(ring, base));
+      }
+      case REQUEST.SET_VRING_KICK: {
+        const { vring, ring, fd } = this.#vringDescriptor(payload, descriptors);
+        if (vring.kick >= 0) closeFd(vring.kick);
+        vring.kick = fd;
+        vring.started = true;
+        this.#update(ring);
+        return false;
+      }
+      case REQUEST.SET_VRING_CALL: {
+        const { vring, ring, fd } = this.#vringDescriptor(payload, descriptors);
+        const old = vring.call;
+        vring.call = fd;
+        this.#options.queue(ring)?.set(Q_NOTIFY_FD, fd >= 0 ? fd : NO_DESCRIPTOR);
+        if (old >= 0) {
+          await this.#options.gracePeriod();
+          closeFd(old);
+        }
+        return false;
+      }
+      case REQUEST.SET_VRING_ERR: {
+        const { vring, fd } = this.#vringDescriptor(payload, descriptors);
+        if (vring.error >= 0) closeFd(vring.error);
+        vring.error = fd;
+        return false;
+      }
+      case REQUEST.SET_VRING_ENABLE: {
+        const { vring, ring, value } = this.#vringState(payload);
+        const enabled = value !== 0;
+        if (!enabled) await this.#stopRings([vring]);
+        vring.enabled = enabled;
+        this.#update(ring);
+        this.#options.onQueueState(ring, enabled);
+        return false;
+      }
+      default:
+        throw new Error('not supported by this back-end, and not offered');
+    }
+  }
+
+  async #setFeatures(features: bigint): Promise<void> {
+    if ((features & ~DEVICE_FEATURES) !== 0n) {
+      throw new Error(`features 0x${features.toString(16)} go beyond the offered 0x${DEVICE_FEATURES.toString(16)}`);
+    }
+    await this.#stopRings(this.#vrings);
+    this.#features = features;
+    // without protocol features there is no SET_VRING_ENABLE: rings are enabled from the start
+    if ((features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n) for (const vring of this.#vrings) vring.enabled = true;
+    this.#updateAll();
+  }
+
+  async #resetRings(): Promise<void> {
+    await this.#stopRings(this.#vrings);
+    const enabled = this.#features !== 0n && (this.#features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n;
+    for (const vring of this.#vrings) {
+      vring.started = false;
+      vring.attached = false;
+      vring.enabled = enabled;
+    }
+    this.#updateLink();
+  }
+
+  async #changeMemory(change: () => void): Promise<void> {
+    await this.#stopRings(this.#vrings);
+    change();
+    for (const [ring, vring] of this.#vrings.entries()) {
+      // the same rings at other offsets; the front-end does not send their addresses again
+      if (vring.attached) vring.attached = this.#pointAt(ring, false);
+    }
+    this.#updateAll();
+  }
+
+  #vring(index: number): { readonly vring: Vring; readonly ring: number } {
+    const vring = this.#vrings[index];
+    if (vring === undefined) throw new Error(`ring ${String(index)} of ${String(this.#vrings.length)}; raise queues= of ${this.#options.name}`);
+    return { vring, ring: index };
+  }
+
+  #vringState(payload: Buffer): { readonly vring: Vring; readonly ring: number; readonly value: number } {
+    if (payload.length < 8) throw new Error(`${String(payload.length)} bytes of 8`);
+    return { ...this.#vring(payload.readUInt32LE(0)), value: payload.readUInt32LE(4) };
+  }
+
+  /** The eventfd of KICK, CALL and ERR, or -1 when none came with the message. */
+  #vringDescriptor(payload: Buffer, descriptors: number[]): { readonly vring: Vring; readonly ring: number; readonly fd: number } {
+    const value = readU64(payload);
+    const found = this.#vring(Number(value & 0xffn));
+    if ((value & BigInt(NO_FD)) !== 0n) return { ...found, fd: -1 };
+    const [fd] = descriptors.splice(0, 1);
+    if (fd === undefined) throw new Error('the file descriptor is missing');
+    if (!isEventFd(fd)) {
+      closeFd(fd);
+      throw new Error('the file descriptor is not an eventfd');
+    }
+    // a full counter must not hold up an lcore
+    setNonBlocking(fd);
+    return { ...found, fd };
+  }
+
+  /** Finds the ring's parts in the peer's memory and points the queue at them. */
+  #pointAt(ring: number, fresh: boolean): boolean {
+    const vring = this.#vrings[ring];
+    const queue = this.#options.queue(ring);
+    if (vring?.address === undefined || queue === undefined || vring.size === 0) return false;
+    const bytes = splitRingBytes(vring.size);
+    const find = (part: string, address: bigint, length: number, align: number): number => {
+      const offset = this.#memory.translateUser(address, length);
+      if (offset === undefined) throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} lies outside the shared memory`);
+      if (offset % align !== 0) throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} is not aligned to ${String(align)} bytes`);
+      return offset;
+    };
+    const mergeable = (this.#features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
+    const modern = (this.#features & VIRTIO_F_VERSION_1) !== 0n;
+    const place = {
+      size: vring.size,
+      descriptors: find('descriptor table', vring.address.descriptors, bytes.descriptors, 16),
+      available: find('available ring', vring.address.available, bytes.available, 2),
+      used: find('used ring', vring.address.used, bytes.used, 4),
+      features: (mergeable ? QUEUE_MERGEABLE : 0) | ((this.#features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0),
+      headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
+      regions: this.#memory.table,
+    };
+    if (fresh) queue.attach(place);
+    else queue.point(place);
+    // polled: the driver need not kick
+    this.#options.arena.views.u16[place.used >>> 1] = USED_F_NO_NOTIFY;
+    queue.set(Q_NOTIFY_FD, vring.call >= 0 ? vring.call : NO_DESCRIPTOR);
+    return true;
+  }
+
+  #updateAll(): void {
+    for (let ring = 0; ring < this.#vrings.length; ring++) this.#update(ring);
+  }
+
+  /** Starts a ring that has become ready. */
+  #update(ring: number): void {
+    const vring = this.#vrings[ring];
+    if (vring === undefined) return;
+    if (vring.started && !vring.attached && this.#memory.regions.length > 0) vring.attached = this.#pointAt(ring, true);
+    if (vring.attached && vring.started && this.#portStarted) {
+      const queue = this.#options.queue(ring);
+      queue?.setState(vring.enabled ? QUEUE_RUNNING : (ring & 1) === 1 ? QUEUE_DISABLED : QUEUE_STOPPED);
+      vring.running = queue !== undefined;
+    }
+    this.#updateLink();
+  }
+
+  /** Stops rings for the kernels and waits until no lcore is inside one. */
+  async #stopRings(vrings: readonly Vring[]): Promise<void> {
+    let stopped = false;
+    for (const [ring, vring] of this.#vrings.entries()) {
+      if (!vrings.includes(vring) || !vring.running) continue;
+      this.#options.queue(ring)?.setState(QUEUE_STOPPED);
+      vring.running = false;
+      stopped = true;
+    }
+    if (stopped) await this.#options.gracePeriod();
+  }
+
+  #updateLink(): void {
+    const up = this.#vrings[0]?.attached === true && this.#vrings[1]?.attached === true;
+    if (up === this.#linkUp) return;
+    this.#linkUp = up;
+    this.#options.onLink(up);
+  }
+}
+
+function readU64(payload: Buffer): bigint {
+  if (payload.length < 8) throw new Error(`${String(payload.length)} bytes of 8`);
+  return payload.readBigUInt64LE(0);
+}

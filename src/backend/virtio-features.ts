@@ -1,0 +1,29 @@
+/**
+ * Feature bits, spelt as in the specification. A set of features is a bigint: virtio 1.4 has more than 64. Control path only.
+ * @module
+ */
+const bit = (number: number): bigint => 1n << BigInt(number);
+
+// virtio 1.2, 5.1.3
+export const VIRTIO_NET_F_CSUM = bit(0);
+export const VIRTIO_NET_F_GUEST_CSUM = bit(1);
+export const VIRTIO_NET_F_MTU = bit(3);
+export const VIRTIO_NET_F_MAC = bit(5);
+export const VIRTIO_NET_F_MRG_RXBUF = bit(15);
+export const VIRTIO_NET_F_STATUS = bit(16);
+export const VIRTIO_NET_F_CTRL_VQ = bit(17);
+export const VIRTIO_NET_F_MQ = bit(22);
+// virtio 1.2, 6
+export const VIRTIO_F_ANY_LAYOUT = bit(27);
+export const VIRTIO_F_VERSION_1 = bit(32);
+export const VIRTIO_F_RING_PACKED = bit(34);
+export const VIRTIO_F_IN_ORDER = bit(35);
+// vhost-user
+export const VHOST_USER_F_PROTOCOL_FEATURES = bit(30);
+
+// virtio 1.2, 2.1
+export const VIRTIO_STATUS_ACKNOWLEDGE = 1;
+export const VIRTIO_STATUS_DRIVER = 2;
+export const VIRTIO_STATUS_DRIVER_OK = 4;
+export const VIRTIO_STATUS_FEATURES_OK = 8;
+export const VIRTIO_STATUS_FAILED = 128;

@@ -1,0 +1,344 @@
+/**
+ * What all ports have in common: configuration, listeners, state, and queues opened on the main thread.
+ * A driver says what it is and makes its queues.
+ * @module
+ */
+import type { MacAddress } from '../net/mac-address.ts';
+import { QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
+import { VirtioError } from '../system/error.ts';
+import type { PortContext } from './context.ts';
+import type {
+  ExtendedStatistic,
+  Link,
+  Port,
+  PortConfiguration,
+  PortEvent,
+  PortInfo,
+  PortState,
+  PortStatistics,
+  QueueInfo,
+  RxQueueConfiguration,
+  TxQueueConfiguration,
+} from './port.ts';
+import { openQueue, type QueueFunctions } from './queue-functions.ts';
+import type { QueueHandle, QueueKind } from './queue.ts';
+import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
+
+interface OwnedQueue<Queue extends QueueState> {
+  readonly queue: Queue;
+  readonly info: QueueInfo;
+  functions: QueueFunctions | undefined;
+}
+
+export interface BasePortOptions {
+  readonly id: number;
+  readonly name: string;
+  readonly devargs: string;
+  readonly bus?: string;
+  readonly mac: MacAddress;
+}
+
+export abstract class BasePort<Queue extends QueueState = QueueState> implements Port {
+  readonly id: number;
+  readonly name: string;
+  readonly devargs: string;
+  readonly bus: string;
+  abstract readonly info: PortInfo;
+  protected readonly context: PortContext;
+  protected abstract readonly queueKind: QueueKind;
+  #state: PortState = 'stopped';
+  #mac: MacAddress;
+  #mtu = 1500;
+  #configuration: PortConfiguration | undefined;
+  #rx: (OwnedQueue<Queue> | undefined)[] = [];
+  #tx: (OwnedQueue<Queue> | undefined)[] = [];
+  readonly #listeners = new Set<(event: PortEvent) => void>();
+
+  constructor(context: PortContext, options: BasePortOptions) {
+    this.context = context;
+    this.id = options.id;
+    this.name = options.name;
+    this.devargs = options.devargs;
+    this.bus = options.bus ?? 'vdev';
+    this.#mac = options.mac;
+  }
+
+  get state(): PortState {
+    return this.#state;
+  }
+
+  get mac(): MacAddress {
+    return this.#mac;
+  }
+
+  get mtu(): number {
+    return this.#mtu;
+  }
+
+  get promiscuous(): boolean {
+    return true;
+  }
+
+  get allMulticast(): boolean {
+    return true;
+  }
+
+  get configuration(): PortConfiguration | undefined {
+    return this.#configuration;
+  }
+
+  /** Makes a queue; `size` is the number of descriptors asked for, 0 for the driver's default. */
+  protected abstract makeRxQueue(index: number, configuration: RxQueueConfiguration): { readonly queue: Queue; readonly descriptors: number };
+  protected abstract makeTxQueue(index: number, configuration: TxQueueConfiguration): { readonly queue: Queue; readonly descriptors: number };
+  /** The queues are there; bring the device up. */
+  protected abstract startDevice(): Promise<void>;
+  /** Take the device down; afterwards nobody but the main thread touches the queues. */
+  protected abstract stopDevice(): Promise<void>;
+  /** Releases what the driver holds, but for the queues. */
+  protected abstract closeDevice(): Promise<void>;
+
+  /** Called before queues are released: give back the packets that they hold. */
+  protected emptyQueue(_queue: Queue): void {
+    // most queues hold none
+  }
+
+  protected get rxQueues(): readonly Queue[] {
+    return this.#rx.flatMap((owned) => (owned === undefined ? [] : [owned.queue]));
+  }
+
+  protected get txQueues(): readonly Queue[] {
+    return this.#tx.flatMap((owned) => (owned === undefined ? [] : [owned.queue]));
+  }
+
+  protected rxQueue(index: number): Queue | undefined {
+    return this.#rx[index]?.queue;
+  }
+
+  protected txQueue(index: number): Queue | undefined {
+    return this.#tx[index]?.queue;
+  }
+
+  protected emit(event: PortEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** `virtio_user0: <text>`, as an error. */
+  protected error(code: string, text: string): VirtioError {
+    return new VirtioError(`${this.name}: ${text}`, { code });
+  }
+
+  protected notSupported(what: string): Promise<never> {
+    return Promise.reject(this.error('EOPNOTSUPP', `${what} is not supported by ${this.info.driverName}`));
+  }
+
+  protected requireStopped(what: string): void {
+    if (this.#state === 'closed') throw this.error('ENODEV', 'the port is closed');
+    if (this.#state === 'started') throw this.error('EBUSY', `${what}: stop the port first`);
+  }
+
+  configure(configuration: PortConfiguration): Promise<void> {
+    this.requireStopped('configure');
+    const { info } = this;
+    const check = (what: string, value: number, most: number): void => {
+      if (!Number.isInteger(value) || value < 0 || value > most) throw this.error('EINVAL', `${what} ${String(value)} is outside 0..${String(most)}`);
+    };
+    check('number of receive queues', configuration.rxQueues, info.maxRxQueues);
+    check('number of transmit queues', configuration.txQueues, info.maxTxQueues);
+    const lacking = (what: string, wanted: number, capable: number): void => {
+      if ((wanted & ~capable) !== 0) {
+        throw this.error('EINVAL', `${what} offloads 0x${wanted.toString(16)} are not within its capabilities 0x${capable.toString(16)}`);
+      }
+    };
+    lacking('receive', configuration.rxOffloads, info.rxOffloadCapabilities);
+    lacking('transmit', configuration.txOffloads, info.txOffloadCapabilities);
+    this.#releaseQueues();
+    this.#rx = Array.from({ length: configuration.rxQueues }, () => undefined);
+    this.#tx = Array.from({ length: configuration.txQueues }, () => undefined);
+    this.#configuration = configuration;
+    if (configuration.mtu !== undefined) this.#mtu = configuration.mtu;
+    return Promise.resolve();
+  }
+
+  setupRxQueue(queue: number, configuration: RxQueueConfiguration): Promise<void> {
+    this.requireStopped('queue setup');
+    this.#checkQueue(this.#rx, queue, 'receive');
+    this.#checkDescriptors(configuration.descriptors, this.info.rxDescriptors, 'receive');
+    this.#release(this.#rx[queue]);
+    this.#rx[queue] = undefined;
+    const made = this.makeRxQueue(queue, configuration);
+    this.#rx[queue] = { queue: made.queue, info: { descriptors: made.descriptors, poolName: configuration.pool.name }, functions: undefined };
+    return Promise.resolve();
+  }
+
+  setupTxQueue(queue: number, configuration: TxQueueConfiguration): Promise<void> {
+    this.requireStopped('queue setup');
+    this.#checkQueue(this.#tx, queue, 'transmit');
+    this.#checkDescriptors(configuration.descriptors, this.info.txDescriptors, 'transmit');
+    this.#release(this.#tx[queue]);
+    this.#tx[queue] = undefined;
+    const made = this.makeTxQueue(queue, configuration);
+    this.#tx[queue] = { queue: made.queue, info: { descriptors: made.descriptors, poolName: undefined }, functions: undefined };
+    return Promise.resolve();
+  }
+
+  rxQueueInfo(queue: number): QueueInfo | undefined {
+    return this.#rx[queue]?.info;
+  }
+
+  txQueueInfo(queue: number): QueueInfo | undefined {
+    return this.#tx[queue]?.info;
+  }
+
+  async start(): Promise<void> {
+    if (this.#state === 'started') return;
+    this.requireStopped('start');
+    if (this.#configuration === undefined) throw this.error('EINVAL', 'configure the port and set up its queues before starting it');
+    if (this.#rx.includes(undefined) || this.#tx.includes(undefined)) throw this.error('EINVAL', 'a queue is not set up');
+    this.#state = 'started';
+    try {
+      await this.startDevice();
+    } catch (error) {
+      this.#state = 'stopped';
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state !== 'started') return;
+    this.#state = 'stopped';
+    await this.stopDevice();
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    await this.stop();
+    this.#state = 'closed';
+    try {
+      await this.closeDevice();
+    } finally {
+      this.#releaseQueues();
+      this.#listeners.clear();
+    }
+  }
+
+  reset(): Promise<void> {
+    return this.notSupported('reset');
+  }
+
+  abstract link(): Link;
+
+  setLink(_up: boolean): Promise<void> {
+    return this.notSupported('setting the link');
+  }
+
+  setPromiscuous(_on: boolean): Promise<void> {
+    return Promise.resolve();
+  }
+
+  setAllMulticast(_on: boolean): Promise<void> {
+    return Promise.resolve();
+  }
+
+  setMtu(mtu: number): Promise<void> {
+    const { minMtu, maxMtu } = this.info;
+    if (!Number.isInteger(mtu) || mtu < minMtu || mtu > maxMtu) {
+      return Promise.reject(this.error('EINVAL', `MTU ${String(mtu)} is outside ${String(minMtu)}..${String(maxMtu)}`));
+    }
+    this.#mtu = mtu;
+    return Promise.resolve();
+  }
+
+  setMac(mac: MacAddress): Promise<void> {
+    if (mac.length !== 6 || ((mac[0] ?? 0) & 1) !== 0 || mac.every((byte) => byte === 0)) {
+      return Promise.reject(this.error('EINVAL', 'a port needs a unicast address that is not all zero'));
+    }
+    this.#mac = Uint8Array.from(mac);
+    return Promise.resolve();
+  }
+
+  statistics(): PortStatistics {
+    return sumStatistics(this.rxQueues, this.txQueues);
+  }
+
+  resetStatistics(): void {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) queue.resetCounters(BASIC_COUNTERS);
+  }
+
+  extendedStatistics(): readonly ExtendedStatistic[] {
+    return basicExtended(this.statistics());
+  }
+
+  resetExtendedStatistics(): void {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) queue.resetCounters(ALL_COUNTERS);
+  }
+
+  onEvent(listener: (event: PortEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  rxQueueHandle(queue: number): QueueHandle {
+    return this.#handle(this.#rx[queue], queue, 'receive');
+  }
+
+  txQueueHandle(queue: number): QueueHandle {
+    return this.#handle(this.#tx[queue], queue, 'transmit');
+  }
+
+  rxBurst(queue: number, mbufs: number, count: number): number {
+    const owned = this.#rx[queue];
+    if (owned === undefined) throw new RangeError(`${this.name}: no receive queue ${String(queue)}`);
+    owned.functions ??= openQueue(this.context.main, this.rxQueueHandle(queue), 'receive', MAIN_LCORE_SLOT);
+    return owned.functions.burst(mbufs, count);
+  }
+
+  txBurst(queue: number, mbufs: number, count: number): number {
+    const owned = this.#tx[queue];
+    if (owned === undefined) throw new RangeError(`${this.name}: no transmit queue ${String(queue)}`);
+    owned.functions ??= openQueue(this.context.main, this.txQueueHandle(queue), 'transmit', MAIN_LCORE_SLOT);
+    return owned.functions.burst(mbufs, count);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Lets the kernels work on all queues, or stops them and waits until no lcore is inside one. */
+  protected async runQueues(run: boolean): Promise<void> {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(run ? QUEUE_RUNNING : QUEUE_STOPPED);
+    if (!run) await this.context.gracePeriod();
+  }
+
+  #handle(owned: OwnedQueue<Queue> | undefined, queue: number, direction: string): QueueHandle {
+    if (owned === undefined) throw new RangeError(`${this.name}: ${direction} queue ${String(queue)} is not set up`);
+    return { kind: this.queueKind, port: this.id, queue, state: owned.queue.offset };
+  }
+
+  #checkQueue(list: readonly unknown[], queue: number, direction: string): void {
+    if (!Number.isInteger(queue) || queue < 0 || queue >= list.length) {
+      throw this.error('EINVAL', `${direction} queue ${String(queue)}: the port is configured with ${String(list.length)}`);
+    }
+  }
+
+  #checkDescriptors(wanted: number, limits: { readonly min: number; readonly max: number }, direction: string): void {
+    if (wanted === 0) return;
+    if (!Number.isInteger(wanted) || wanted < limits.min || wanted > limits.max) {
+      throw this.error('EINVAL', `${String(wanted)} ${direction} descriptors are outside ${String(limits.min)}..${String(limits.max)}`);
+    }
+  }
+
+  #release(owned: OwnedQueue<Queue> | undefined): void {
+    if (owned === undefined) return;
+    this.emptyQueue(owned.queue);
+    owned.queue.close();
+  }
+
+  #releaseQueues(): void {
+    for (const owned of [...this.#rx, ...this.#tx]) this.#release(owned);
+    this.#rx = [];
+    this.#tx = [];
+  }
+}

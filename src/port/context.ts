@@ -1,0 +1,16 @@
+/**
+ * What every port of a process shares: the arena, kernels for the main thread, and the lcores' grace period.
+ * @module
+ */
+import type { Arena } from '../memory/arena.ts';
+import type { KernelContext } from '../ring/kernels.ts';
+
+export interface PortContext {
+  readonly arena: Arena;
+  /** Kernels of the main thread. */
+  readonly main: KernelContext;
+  /** Resolves when no lcore is still inside a burst that began before the call. At once while no lcore runs. */
+  readonly gracePeriod: () => Promise<void>;
+  /** Takes lines for the user: what peers do wrong, connections that come and go. */
+  readonly log: (text: string) => void;
+}

@@ -1,0 +1,85 @@
+/**
+ * From a queue handle to its burst functions: the one table of data paths, used by the main thread and by lcores alike.
+ * @module
+ */
+import { writeSync } from 'node:fs';
+import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
+import { Q_LCORE, Q_NOTIFY, Q_NOTIFY_FD, Q_NOTIFICATIONS, Q_FREE } from '../ring/queue-layout.ts';
+import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
+import type { QueueHandle, QueueKind } from './queue.ts';
+
+interface DataPath {
+  readonly receive: (kernels: Kernels) => BurstKernel;
+  readonly transmit: (kernels: Kernels) => BurstKernel;
+  /** Descriptors free for transmitting, after taking back what was sent; undefined: any number. */
+  readonly room?: (kernels: Kernels) => (queue: number) => number;
+  /** The kernel may ask for a notification of the other side. */
+  readonly notifies: boolean;
+}
+
+const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
+  'virtqueue-driver': {
+    receive: (kernels) => kernels.splitDriverReceive,
+    transmit: (kernels) => kernels.splitDriverTransmit,
+    room: (kernels) => kernels.splitDriverReclaim,
+    notifies: true,
+  },
+  'virtqueue-device': { receive: (kernels) => kernels.splitDeviceDequeue, transmit: (kernels) => kernels.splitDeviceEnqueue, notifies: true },
+  null: { receive: (kernels) => kernels.nullReceive, transmit: (kernels) => kernels.nullTransmit, notifies: false },
+  ring: { receive: (kernels) => kernels.ringReceive, transmit: (kernels) => kernels.ringTransmit, notifies: false },
+};
+
+const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
+
+export interface QueueFunctions {
+  readonly burst: (mbufs: number, count: number) => number;
+  /** Transmit queues: at least how many packets of one segment would be taken now. */
+  readonly room: (wanted: number) => number;
+}
+
+/**
+ * Opens a queue on this thread.
+ * @param lcoreSlot cache slot of the calling lcore; the queue works with it from now on
+ */
+export function openQueue(context: KernelContext, handle: QueueHandle, direction: 'receive' | 'transmit', lcoreSlot: number): QueueFunctions {
+  const { kernels, views } = context;
+  const { u32 } = views;
+  const path = dataPaths[handle.kind];
+  const { state } = handle;
+  u32[(state + Q_LCORE) >>> 2] = lcoreSlot;
+  const kernel = path[direction](kernels);
+  const notifyIndex = (state + Q_NOTIFY) >>> 2;
+  const descriptorIndex = (state + Q_NOTIFY_FD) >>> 2;
+  const countIndex = (state + Q_NOTIFICATIONS) >>> 2;
+  const freeIndex = (state + Q_FREE) >>> 2;
+  const reclaim = path.room?.(kernels);
+
+  const notify = (): void => {
+    u32[notifyIndex] = 0;
+    const fd = u32[descriptorIndex] ?? NO_DESCRIPTOR;
+    if (fd === NO_DESCRIPTOR) return;
+    u32[countIndex] = (u32[countIndex] ?? 0) + 1;
+    try {
+      writeSync(fd, ONE);
+    } catch {
+      // EAGAIN: the other side has been told and has not looked yet
+    }
+  };
+
+  return {
+    burst: path.notifies
+      ? (mbufs, count) => {
+          const moved = kernel(state, mbufs, count);
+          if (u32[notifyIndex] !== 0) notify();
+          return moved;
+        }
+      : (mbufs, count) => kernel(state, mbufs, count),
+    room:
+      reclaim === undefined
+        ? (wanted) => wanted
+        : (wanted) => {
+            const free = u32[freeIndex] ?? 0;
+            return free >= wanted ? free : reclaim(state);
+          },
+  };
+}

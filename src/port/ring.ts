@@ -1,0 +1,116 @@
+/**
+ * net_ring: what is sent on a queue of the port is received on the same queue.
+ * @module
+ */
+import { randomMac } from '../net/mac-address.ts';
+import { RING_ITEMS, RING_RECEIVED, RING_SENT, RING_SIZE } from '../ring/handle-ring.kernel.ts';
+import { Q_DESCRIPTORS } from '../ring/queue-layout.ts';
+import { MAIN_LCORE_SLOT, QueueState } from '../ring/virtqueue.ts';
+import { VirtioError } from '../system/error.ts';
+import { BasePort } from './base-port.ts';
+import type { PortContext } from './context.ts';
+import { readDevargs, type Devargs } from './devargs.ts';
+import type { PortDriver } from './drivers.ts';
+import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { basicExtended, queueBasics } from './statistics.ts';
+
+const KEYS = ['nodeaction'];
+const ENTRIES = 1024;
+const QUEUES = 16;
+
+const INFO: PortInfo = {
+  driverName: 'net_ring',
+  maxRxQueues: QUEUES,
+  maxTxQueues: QUEUES,
+  minRxBufferSize: 0,
+  maxRxPacketLength: 4294967295,
+  maxLroPacketSize: 0,
+  minMtu: 68,
+  maxMtu: 65535,
+  maxMacAddresses: 1,
+  maxHashMacAddresses: 0,
+  rxDescriptors: { min: 0, max: 65535, align: 1 },
+  txDescriptors: { min: 0, max: 65535, align: 1 },
+  redirectionTableSize: 0,
+  hashKeySize: 0,
+  rssFlowTypes: [],
+  rxOffloadCapabilities: 0,
+  txOffloadCapabilities: 0,
+  maxSegmentsPerPacket: 65535,
+  maxSegmentsPerMtu: 65535,
+};
+
+class RingPort extends BasePort {
+  readonly info = INFO;
+  protected readonly queueKind = 'ring';
+  readonly #rings: number[] = [];
+  #linkUp = true;
+
+  link(): Link {
+    return { up: this.#linkUp && this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
+  }
+
+  override setLink(up: boolean): Promise<void> {
+    this.#linkUp = up;
+    return Promise.resolve();
+  }
+
+  override extendedStatistics(): readonly ExtendedStatistic[] {
+    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
+  }
+
+  protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {
+    return { queue: this.#makeQueue('rx', index), descriptors: configuration.descriptors };
+  }
+
+  protected makeTxQueue(index: number, configuration: TxQueueConfiguration): { queue: QueueState; descriptors: number } {
+    return { queue: this.#makeQueue('tx', index), descriptors: configuration.descriptors };
+  }
+
+  protected async startDevice(): Promise<void> {
+    await this.runQueues(true);
+  }
+
+  protected async stopDevice(): Promise<void> {
+    await this.runQueues(false);
+    const { u32 } = this.context.arena.views;
+    for (const ring of this.#rings) {
+      for (let at = u32[(ring + RING_RECEIVED) >>> 2] ?? 0; at !== u32[(ring + RING_SENT) >>> 2]; at = (at + 1) >>> 0) {
+        const packet = u32[((ring + RING_ITEMS) >>> 2) + (at & (ENTRIES - 1))] ?? 0;
+        this.context.main.kernels.packetFree(packet, MAIN_LCORE_SLOT);
+      }
+      u32[(ring + RING_RECEIVED) >>> 2] = u32[(ring + RING_SENT) >>> 2] ?? 0;
+    }
+  }
+
+  protected closeDevice(): Promise<void> {
+    for (const ring of this.#rings.splice(0)) this.context.arena.own.release(ring);
+    return Promise.resolve();
+  }
+
+  #makeQueue(direction: string, index: number): QueueState {
+    const queue = new QueueState(this.context.arena, `${direction} queue ${String(index)} of ${this.name}`, this.id);
+    let ring = this.#rings[index];
+    while (ring === undefined) {
+      ring = this.context.arena.allocateOwn(RING_ITEMS + 4 * ENTRIES, `a ring of ${this.name}`);
+      this.context.arena.views.u32[(ring + RING_SIZE) >>> 2] = ENTRIES;
+      this.#rings.push(ring);
+      ring = this.#rings[index];
+    }
+    queue.set(Q_DESCRIPTORS, ring);
+    return queue;
+  }
+}
+
+function create(context: PortContext, id: number, devargs: Devargs): Promise<RingPort> {
+  const args = readDevargs(devargs, KEYS);
+  const action = args.string('nodeaction');
+  if (action !== undefined && !/^[^:]+:\d+:CREATE$/.test(action)) {
+    throw new VirtioError(`${devargs.name}: nodeaction=${action}: only NAME:NODE:CREATE is supported; rings of other processes cannot be attached`, {
+      code: 'EOPNOTSUPP',
+    });
+  }
+  return Promise.resolve(new RingPort(context, { id, name: devargs.name, devargs: devargs.text, mac: randomMac() }));
+}
+
+export const ringDriver: PortDriver = { name: 'net_ring', aliases: ['eth_ring'], serves: false, create };

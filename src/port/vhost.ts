@@ -1,0 +1,143 @@
+/**
+ * net_vhost: the device side of virtio-net, for a front-end on a vhost-user socket.
+ * @module
+ */
+import { VhostUserDevice } from '../backend/vhost-user/device.ts';
+import { DeviceQueue } from '../ring/virtqueue.ts';
+import { VirtioError } from '../system/error.ts';
+import { BasePort } from './base-port.ts';
+import type { PortContext } from './context.ts';
+import { readDevargs, type Devargs } from './devargs.ts';
+import type { PortDriver } from './drivers.ts';
+import { TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { basicExtended, notifications, queueBasics, queueDetails } from './statistics.ts';
+
+/** Keys of DPDK's net_vhost that ask for what is not there yet, and why. */
+const UNSUPPORTED = {
+  'iommu-support': 'addresses behind a virtual IOMMU',
+  'postcopy-support': 'post-copy live migration',
+  tso: 'segmentation offload',
+  'linear-buffer': 'a promise never to chain mbufs',
+  'ext-buffer': 'external buffers',
+  'legacy-ol-flags': "the old offload flags' meaning",
+} as const;
+const KEYS = ['iface', 'queues', 'client', ...Object.keys(UNSUPPORTED)];
+const QUEUE_PAIR_LIMIT = 128;
+
+interface VhostPortOptions {
+  readonly id: number;
+  readonly name: string;
+  readonly devargs: string;
+  readonly path: string;
+  readonly client: boolean;
+  readonly queuePairs: number;
+}
+
+class VhostPort extends BasePort<DeviceQueue> {
+  readonly info: PortInfo;
+  protected readonly queueKind = 'virtqueue-device';
+  readonly #device: VhostUserDevice;
+
+  constructor(context: PortContext, options: VhostPortOptions) {
+    // "VHOST" and the port's number, as DPDK's
+    super(context, { ...options, mac: Uint8Array.of(0x56, 0x48, 0x4f, 0x53, 0x54, options.id) });
+    this.info = {
+      driverName: 'net_vhost',
+      maxRxQueues: options.queuePairs,
+      maxTxQueues: options.queuePairs,
+      minRxBufferSize: 0,
+      maxRxPacketLength: 4294967295,
+      maxLroPacketSize: 0,
+      minMtu: 68,
+      maxMtu: 65535,
+      maxMacAddresses: 1,
+      maxHashMacAddresses: 0,
+      rxDescriptors: { min: 0, max: 65535, align: 1 },
+      txDescriptors: { min: 0, max: 65535, align: 1 },
+      redirectionTableSize: 0,
+      hashKeySize: 0,
+      rssFlowTypes: [],
+      rxOffloadCapabilities: 0,
+      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
+      maxSegmentsPerPacket: 65535,
+      maxSegmentsPerMtu: 65535,
+    };
+    this.#device = new VhostUserDevice({
+      arena: context.arena,
+      name: options.name,
+      path: options.path,
+      client: options.client,
+      queuePairs: options.queuePairs,
+      // ring 2n is the driver's receive queue n: what this port transmits
+      queue: (ring) => ((ring & 1) === 0 ? this.txQueue(ring >> 1) : this.rxQueue(ring >> 1)),
+      gracePeriod: context.gracePeriod,
+      onLink: () => {
+        this.emit({ type: 'intr_lsc' });
+      },
+      onQueueState: (ring, enabled) => {
+        this.emit({ type: 'queue_state', queue: ring >> 1, rx: (ring & 1) === 1, enabled });
+      },
+      log: context.log,
+    });
+  }
+
+  link(): Link {
+    return { up: this.#device.linkUp, speed: 10_000, fullDuplex: true, autonegotiation: false };
+  }
+
+  override extendedStatistics(): readonly ExtendedStatistic[] {
+    const details = (direction: 'rx' | 'tx', index: number, queue: DeviceQueue): ExtendedStatistic[] => [
+      ...queueDetails(direction, index, queue, false),
+      { name: `${direction}_q${String(index)}_guest_notifications`, value: notifications(queue) },
+    ];
+    return [
+      ...basicExtended(this.statistics()),
+      ...queueBasics(this.rxQueues, this.txQueues),
+      ...this.rxQueues.flatMap((queue, index) => details('rx', index, queue)),
+      ...this.txQueues.flatMap((queue, index) => details('tx', index, queue)),
+    ];
+  }
+
+  protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DeviceQueue; descriptors: number } {
+    const queue = new DeviceQueue(this.context.arena, { name: `rx queue ${String(index)} of ${this.name}`, port: this.id, pool: configuration.pool.offset });
+    return { queue, descriptors: configuration.descriptors };
+  }
+
+  protected makeTxQueue(index: number, configuration: TxQueueConfiguration): { queue: DeviceQueue; descriptors: number } {
+    const queue = new DeviceQueue(this.context.arena, { name: `tx queue ${String(index)} of ${this.name}`, port: this.id });
+    return { queue, descriptors: configuration.descriptors };
+  }
+
+  protected async startDevice(): Promise<void> {
+    await this.#device.queuesReplaced();
+    await this.#device.setPortStarted(true);
+  }
+
+  protected async stopDevice(): Promise<void> {
+    await this.#device.setPortStarted(false);
+  }
+
+  protected async closeDevice(): Promise<void> {
+    await this.#device.close();
+  }
+}
+
+function create(context: PortContext, id: number, devargs: Devargs): Promise<VhostPort> {
+  const args = readDevargs(devargs, KEYS);
+  const { name } = devargs;
+  for (const [key, what] of Object.entries(UNSUPPORTED)) {
+    if (args.flag(key, false)) throw new VirtioError(`${name}: ${key}=1: ${what} is not supported yet; leave it out`, { code: 'EOPNOTSUPP' });
+  }
+  const options = {
+    id,
+    name,
+    devargs: devargs.text,
+    path: args.required('iface'),
+    client: args.flag('client', false),
+    queuePairs: args.unsigned('queues', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 }),
+  };
+  return Promise.resolve(new VhostPort(context, options));
+}
+
+export const vhost: PortDriver = { name: 'net_vhost', aliases: ['eth_vhost'], serves: true, create };

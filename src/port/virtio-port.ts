@@ -1,0 +1,256 @@
+/**
+ * The virtio-net driver as a port, over any backend (backend.ts).
+ *
+ * The port's life and the device's are two things: a port that is started waits for its device, goes on when the device
+ * comes back, and its link says which it is.
+ * @module
+ */
+import type { BackendEvents, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
+import {
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from '../backend/virtio-features.ts';
+import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
+import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
+import { DriverQueue } from '../ring/virtqueue.ts';
+import { VirtioError } from '../system/error.ts';
+import { BasePort, type BasePortOptions } from './base-port.ts';
+import type { PortContext } from './context.ts';
+import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { basicExtended, queueDetails } from './statistics.ts';
+
+/** Longest packet (VIRTIO_MAX_RX_PKTLEN of DPDK), and what of it is not MTU: Ethernet header, VLAN tag, virtio-net header. */
+const MAX_PACKET = 9728;
+const MAX_MTU = MAX_PACKET - 14 - 4 - 12;
+
+export interface VirtioPortOptions extends BasePortOptions {
+  readonly driverName: string;
+  readonly queuePairs: number;
+  readonly queueSize: number;
+  readonly mergeable: boolean;
+  readonly inOrder: boolean;
+  /** Accept promiscuous and all-multicast settings (cq=1); a vhost-user back-end filters nothing. */
+  readonly controlQueue: boolean;
+  /** Mbit/s to report; 0: unknown. */
+  readonly speed: number;
+  readonly makeBackend: (events: BackendEvents) => VirtioBackend;
+}
+
+export class VirtioPort extends BasePort<DriverQueue> {
+  readonly info: PortInfo;
+  protected readonly queueKind = 'virtqueue-driver';
+  readonly #options: VirtioPortOptions;
+  readonly #backend: VirtioBackend;
+  #offer: DeviceOffer | undefined;
+  /** Device work in order: an offer may come while the last one is still being taken. */
+  #work: Promise<void> = Promise.resolve();
+  #up = false;
+  #promiscuous = false;
+  #allMulticast = false;
+
+  constructor(context: PortContext, options: VirtioPortOptions) {
+    super(context, options);
+    this.#options = options;
+    this.info = {
+      driverName: options.driverName,
+      maxRxQueues: options.queuePairs,
+      maxTxQueues: options.queuePairs,
+      minRxBufferSize: 64,
+      maxRxPacketLength: MAX_PACKET,
+      maxLroPacketSize: 0,
+      minMtu: 68,
+      maxMtu: MAX_MTU,
+      maxMacAddresses: 64,
+      maxHashMacAddresses: 0,
+      rxDescriptors: { min: 32, max: 32768, align: 1 },
+      txDescriptors: { min: 32, max: 32768, align: 1 },
+      redirectionTableSize: 0,
+      hashKeySize: 0,
+      rssFlowTypes: [],
+      rxOffloadCapabilities: RX_OFFLOAD_SCATTER,
+      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
+      maxSegmentsPerPacket: 65535,
+      maxSegmentsPerMtu: 65535,
+    };
+    this.#backend = options.makeBackend({
+      onOffer: (offer) => {
+        void this.#enqueue(() => this.#offered(offer));
+      },
+      onLost: () => {
+        void this.#enqueue(() => this.#lost());
+      },
+    });
+  }
+
+  /** Looks for the device. @throws VirtioError when there is none and none is waited for */
+  async probe(): Promise<void> {
+    const offer = await this.#backend.open();
+    if (offer === undefined) return;
+    this.#checkOffer(offer);
+    this.#offer = offer;
+  }
+
+  override get promiscuous(): boolean {
+    return this.#promiscuous;
+  }
+
+  override get allMulticast(): boolean {
+    return this.#allMulticast;
+  }
+
+  override setPromiscuous(on: boolean): Promise<void> {
+    if (!this.#options.controlQueue) return this.notSupported('promiscuous mode without a control queue (cq=1)');
+    this.#promiscuous = on;
+    return Promise.resolve();
+  }
+
+  override setAllMulticast(on: boolean): Promise<void> {
+    if (!this.#options.controlQueue) return this.notSupported('all-multicast mode without a control queue (cq=1)');
+    this.#allMulticast = on;
+    return Promise.resolve();
+  }
+
+  link(): Link {
+    return { up: this.#up, speed: this.#options.speed, fullDuplex: true, autonegotiation: true };
+  }
+
+  override extendedStatistics(): readonly ExtendedStatistic[] {
+    return [
+      ...basicExtended(this.statistics()),
+      ...this.rxQueues.flatMap((queue, index) => queueDetails('rx', index, queue, true)),
+      ...this.txQueues.flatMap((queue, index) => queueDetails('tx', index, queue, false)),
+    ];
+  }
+
+  protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DriverQueue; descriptors: number } {
+    return this.#makeQueue(`rx queue ${String(index)} of ${this.name}`, configuration.pool.offset, configuration.descriptors);
+  }
+
+  protected makeTxQueue(index: number, configuration: TxQueueConfiguration): { queue: DriverQueue; descriptors: number } {
+    return this.#makeQueue(`tx queue ${String(index)} of ${this.name}`, undefined, configuration.descriptors);
+  }
+
+  protected override emptyQueue(queue: DriverQueue): void {
+    queue.reset(this.context.main.kernels);
+  }
+
+  protected async startDevice(): Promise<void> {
+    await this.#enqueue(async () => {
+      if (this.#offer !== undefined) await this.#bringUp(this.#offer);
+    });
+  }
+
+  protected async stopDevice(): Promise<void> {
+    await this.#enqueue(async () => {
+      await this.runQueues(false);
+      if (this.#up) await this.#backend.stop();
+      this.#up = false;
+      this.#emptyQueues();
+    });
+  }
+
+  protected async closeDevice(): Promise<void> {
+    await this.#backend.close();
+    await this.#work;
+  }
+
+  #enqueue(task: () => Promise<void>): Promise<void> {
+    const result = this.#work.then(task);
+    this.#work = result.catch(() => undefined);
+    return result;
+  }
+
+  #makeQueue(name: string, pool: number | undefined, descriptors: number): { queue: DriverQueue; descriptors: number } {
+    // the ring has the device's size, as in DPDK; fewer descriptors asked for do not make it smaller
+    const size = this.#options.queueSize;
+    const queue = new DriverQueue(this.context.arena, { name, size, port: this.id, pool });
+    return { queue, descriptors: descriptors === 0 ? size : Math.min(descriptors, size) };
+  }
+
+  #emptyQueues(): void {
+    for (const queue of [...this.rxQueues, ...this.txQueues]) queue.reset(this.context.main.kernels);
+  }
+
+  #checkOffer(offer: DeviceOffer): void {
+    if (offer.queuePairs < this.#options.queuePairs) {
+      throw this.error(
+        'EINVAL',
+        `queues=${String(this.#options.queuePairs)}, and the device behind ${this.#backend.peer} has ${String(offer.queuePairs)} queue pair${offer.queuePairs === 1 ? '' : 's'}`,
+      );
+    }
+  }
+
+  #wantedFeatures(): bigint {
+    const { mergeable, inOrder, queuePairs } = this.#options;
+    return (
+      VIRTIO_F_VERSION_1 |
+      (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
+      (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
+      (queuePairs > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n)
+    );
+  }
+
+  /** The device has come, or has come back. */
+  async #offered(offer: DeviceOffer): Promise<void> {
+    try {
+      this.#checkOffer(offer);
+      this.#offer = offer;
+      if (this.state !== 'started') return;
+      await this.#bringUp(offer);
+      this.emit({ type: 'intr_lsc' });
+    } catch (error) {
+      this.context.log(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async #lost(): Promise<void> {
+    this.#offer = undefined;
+    if (!this.#up) return;
+    this.#up = false;
+    await this.runQueues(false);
+    // whoever comes back starts with empty rings: nothing depends on what the old one left in them
+    this.#emptyQueues();
+    this.emit({ type: 'intr_lsc' });
+  }
+
+  async #bringUp(offer: DeviceOffer): Promise<void> {
+    const features = offer.features & this.#wantedFeatures();
+    const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
+    const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
+    const bits = (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0);
+    const pairs = Math.max(this.rxQueues.length, this.txQueues.length);
+    const rings = Array.from({ length: pairs }, (_, index) => [this.rxQueue(index), this.txQueue(index)]).flat();
+    for (const ring of rings) {
+      ring?.reset(this.context.main.kernels);
+      ring?.negotiate(bits, mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES);
+    }
+    try {
+      await this.#backend.start({ features, rings });
+    } catch (cause) {
+      throw new VirtioError(`${this.name}: the device did not start: ${cause instanceof Error ? cause.message : String(cause)}`, {
+        code: cause instanceof VirtioError ? cause.code : 'EIO',
+        cause,
+      });
+    }
+    this.#up = true;
+    for (const queue of this.rxQueues) {
+      queue.setState(QUEUE_RUNNING);
+      // the device finds buffers at once, not only when an lcore first looks
+      this.#fill(queue);
+    }
+    for (const queue of this.txQueues) queue.setState(QUEUE_RUNNING);
+  }
+
+  #fill(queue: DriverQueue): void {
+    const { splitDriverRefill } = this.context.main.kernels;
+    for (let posted = 0; posted < queue.size; ) {
+      const more = splitDriverRefill(queue.offset);
+      if (more === 0) return;
+      posted += more;
+    }
+  }
+}

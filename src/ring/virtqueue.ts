@@ -1,0 +1,305 @@
+/**
+ * Making and unmaking virtqueues: the control side of both ends. The bursts are in *.kernel.ts.
+ * @module
+ */
+import type { Arena, ArenaViews } from '../memory/arena.ts';
+import { VirtioError } from '../system/error.ts';
+import type { Kernels } from './kernels.ts';
+import {
+  Q_ADDRESS_HIGH,
+  Q_AVAILABLE,
+  Q_BATCH,
+  Q_BYTES_TOTAL,
+  Q_DESCRIPTORS,
+  Q_ERROR,
+  Q_FEATURES,
+  Q_FREE,
+  Q_FREE_HEAD,
+  Q_FREE_RING,
+  Q_HANDLED,
+  Q_HEADER,
+  Q_HEADERS,
+  Q_LCORE,
+  Q_NOTIFY,
+  Q_NOTIFY_FD,
+  Q_OWN_INDEX,
+  Q_POOL,
+  Q_PORT,
+  Q_REGIONS,
+  Q_SCRATCH,
+  Q_SEEN,
+  Q_SHADOW,
+  Q_SIZE,
+  Q_STATE,
+  Q_USED,
+  QUEUE_STOPPED,
+  SHADOW_BYTES,
+  SHADOW_MBUF,
+} from './queue-layout.ts';
+import { AVAILABLE_F_NO_INTERRUPT, SPLIT_SIZE_LIMIT, USED_INDEX } from './split-layout.ts';
+
+/** No eventfd to write. */
+export const NO_DESCRIPTOR = 0xffff_ffff;
+/** Slot of the main thread in the caches of pools; lcores of Workers take 1 and up. */
+export const MAIN_LCORE_SLOT = 0;
+
+/** Bytes of the three parts of a split ring of `size` descriptors (virtio 1.2, 2.7). */
+export function splitRingBytes(size: number): { readonly descriptors: number; readonly available: number; readonly used: number } {
+  return { descriptors: 16 * size, available: 6 + 2 * size, used: 6 + 8 * size };
+}
+
+/** @throws RangeError unless `size` is a power of two up to 32768 */
+export function checkSplitSize(what: string, size: number): void {
+  if (!Number.isInteger(size) || size < 2 || size > SPLIT_SIZE_LIMIT || (size & (size - 1)) !== 0) {
+    throw new RangeError(`${what} ${String(size)}: a split ring has a power of two of descriptors, 2 to ${String(SPLIT_SIZE_LIMIT)}`);
+  }
+}
+
+/** A state in the arena with its counters; the common part of every queue. */
+export class QueueState {
+  readonly offset: number;
+  readonly #arena: Arena;
+  readonly #baselines = new Map<number, number>();
+  protected readonly views: ArenaViews;
+  #open = true;
+
+  constructor(arena: Arena, name: string, port: number) {
+    this.#arena = arena;
+    this.views = arena.views;
+    this.offset = arena.allocateOwn(Q_BYTES_TOTAL, `the state of ${name}`);
+    this.set(Q_PORT, port);
+    this.set(Q_LCORE, MAIN_LCORE_SLOT);
+    this.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+  }
+
+  get(field: number): number {
+    return this.views.u32[(this.offset + field) >>> 2] ?? 0;
+  }
+
+  set(field: number, value: number): void {
+    this.views.u32[(this.offset + field) >>> 2] = value;
+  }
+
+  /** Starts or stops the queue for the kernels; follow a stop with a grace period before touching anything else. */
+  setState(state: number): void {
+    Atomics.store(this.views.i32, (this.offset + Q_STATE) >>> 2, state);
+  }
+
+  /** Why a kernel gave up (QUEUE_ERROR_*), or 0. */
+  get error(): number {
+    return this.get(Q_ERROR);
+  }
+
+  /** A counter since the last reset. */
+  counter(field: number): number {
+    return this.#raw(field) - (this.#baselines.get(field) ?? 0);
+  }
+
+  /** Makes counters read zero from now on; the lcore's own words are left alone. */
+  resetCounters(fields: readonly number[]): void {
+    for (const field of fields) this.#baselines.set(field, this.#raw(field));
+  }
+
+  #raw(field: number): number {
+    const index = (this.offset + field) >>> 2;
+    const { i32 } = this.views;
+    for (;;) {
+      // an lcore may be carrying from the low word to the high one
+      const high = Atomics.load(i32, index + 1) >>> 0;
+      const low = Atomics.load(i32, index) >>> 0;
+      if (Atomics.load(i32, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
+    }
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#arena.own.release(this.offset);
+  }
+}
+
+export interface DriverQueueOptions {
+  /** Name in messages. */
+  readonly name: string;
+  /** Descriptors: a power of two. */
+  readonly size: number;
+  readonly port: number;
+  /** Pool that receive buffers come from; undefined for a transmit queue. */
+  readonly pool?: number | undefined;
+  /** High word of every address that the device is told. */
+  readonly addressHigh?: number;
+}
+
+/** The driver side: the ring itself, its shadow and its free descriptors. */
+export class DriverQueue extends QueueState {
+  readonly size: number;
+  /** Arena offsets of the three parts. */
+  readonly descriptors: number;
+  readonly available: number;
+  readonly used: number;
+  readonly #arena: Arena;
+  readonly #own: number[];
+  readonly #published: number[];
+
+  /** @throws RangeError for an impossible size; VirtioError ENOMEM */
+  constructor(arena: Arena, options: DriverQueueOptions) {
+    checkSplitSize(`${options.name}: size`, options.size);
+    super(arena, options.name, options.port);
+    this.#arena = arena;
+    this.size = options.size;
+    const bytes = splitRingBytes(options.size);
+    const own: number[] = [];
+    const published: number[] = [];
+    this.#own = own;
+    this.#published = published;
+    const takeOwn = (count: number): number => {
+      const offset = arena.allocateOwn(count, options.name);
+      own.push(offset);
+      return offset;
+    };
+    const takePublished = (count: number, align: number): number => {
+      const offset = arena.allocatePublished(count, options.name, align);
+      published.push(offset);
+      return offset;
+    };
+    try {
+      this.descriptors = takePublished(bytes.descriptors, 4096);
+      // on lines of their own: each is written by one side only
+      this.available = takePublished(bytes.available, 128);
+      this.used = takePublished(bytes.used, 4096);
+      this.set(Q_SHADOW, takeOwn(options.size * SHADOW_BYTES));
+      this.set(Q_FREE_RING, takeOwn(options.size * 2));
+      this.set(Q_SCRATCH, takeOwn((options.size + 1024) * 4));
+      if (options.pool === undefined) this.set(Q_HEADERS, takePublished(options.size * 32, 64));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.set(Q_SIZE, options.size);
+    this.set(Q_DESCRIPTORS, this.descriptors);
+    this.set(Q_AVAILABLE, this.available);
+    this.set(Q_USED, this.used);
+    this.set(Q_POOL, options.pool ?? 0);
+    this.set(Q_ADDRESS_HIGH, options.addressHigh ?? 0);
+    this.#clear();
+  }
+
+  /** Sets what was negotiated: QUEUE_* bits and the bytes of the virtio-net header. */
+  negotiate(features: number, headerBytes: number): void {
+    this.set(Q_FEATURES, features);
+    this.set(Q_HEADER, headerBytes);
+  }
+
+  /**
+   * Frees every packet in the ring and empties the ring. No lcore and no device may be working on it.
+   */
+  reset(kernels: Kernels): void {
+    const shadow = this.get(Q_SHADOW);
+    for (let index = 0; index < this.size; index++) {
+      const entry = (shadow + index * SHADOW_BYTES + SHADOW_MBUF) >>> 2;
+      const mbuf = this.views.u32[entry] ?? 0;
+      if (mbuf !== 0) kernels.packetFree(mbuf, MAIN_LCORE_SLOT);
+    }
+    this.#clear();
+  }
+
+  #clear(): void {
+    const { u8, u16 } = this.views;
+    const bytes = splitRingBytes(this.size);
+    u8.fill(0, this.descriptors, this.descriptors + bytes.descriptors);
+    u8.fill(0, this.available, this.available + bytes.available);
+    u8.fill(0, this.used, this.used + bytes.used);
+    u8.fill(0, this.get(Q_SHADOW), this.get(Q_SHADOW) + this.size * SHADOW_BYTES);
+    const ring = this.get(Q_FREE_RING) >>> 1;
+    for (let index = 0; index < this.size; index++) u16[ring + index] = index;
+    // polled: the device need not call
+    u16[this.available >>> 1] = AVAILABLE_F_NO_INTERRUPT;
+    for (const field of [Q_ERROR, Q_OWN_INDEX, Q_HANDLED, Q_SEEN, Q_FREE_HEAD, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
+    this.set(Q_FREE, this.size);
+  }
+
+  override close(): void {
+    for (const offset of this.#own.splice(0)) this.#arena.own.release(offset);
+    for (const offset of this.#published.splice(0)) this.#arena.published.release(offset);
+    super.close();
+  }
+}
+
+export interface DeviceRing {
+  readonly size: number;
+  /** Arena offsets (in the window) of the three parts of the driver's ring. */
+  readonly descriptors: number;
+  readonly available: number;
+  readonly used: number;
+  /** QUEUE_* bits. */
+  readonly features: number;
+  readonly headerBytes: number;
+  /** Table of the peer's memory. */
+  readonly regions: number;
+}
+
+/** The device side: a state that is pointed at a ring in the peer's memory. */
+export class DeviceQueue extends QueueState {
+  readonly #arena: Arena;
+  #scratch: number | undefined;
+
+  constructor(arena: Arena, options: { readonly name: string; readonly port: number; readonly pool?: number | undefined }) {
+    super(arena, options.name, options.port);
+    this.#arena = arena;
+    try {
+      this.#scratch = arena.allocateOwn(1024 * 4, options.name);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.set(Q_SCRATCH, this.#scratch);
+    this.set(Q_POOL, options.pool ?? 0);
+  }
+
+  setPool(pool: number): void {
+    this.set(Q_POOL, pool);
+  }
+
+  /**
+   * Points the queue at a ring; it must be stopped. The device goes on where the used ring's index stands: what the
+   * driver says of its base may be older (vhost-user, SET_VRING_BASE after a reconnection).
+   */
+  attach(ring: DeviceRing): void {
+    this.point(ring);
+    const index = this.views.u16[(ring.used + USED_INDEX) >>> 1] ?? 0;
+    this.set(Q_ERROR, 0);
+    this.set(Q_OWN_INDEX, index);
+    this.set(Q_HANDLED, index);
+    this.set(Q_SEEN, index);
+    this.set(Q_NOTIFY, 0);
+  }
+
+  /** Points the queue at the same ring at other offsets, its indices unchanged. */
+  point(ring: DeviceRing): void {
+    checkSplitSize('ring size', ring.size);
+    this.set(Q_SIZE, ring.size);
+    this.set(Q_DESCRIPTORS, ring.descriptors);
+    this.set(Q_AVAILABLE, ring.available);
+    this.set(Q_USED, ring.used);
+    this.set(Q_FEATURES, ring.features);
+    this.set(Q_HEADER, ring.headerBytes);
+    this.set(Q_REGIONS, ring.regions);
+  }
+
+  /** u16 index of the next entry of the available ring that the device will look at. */
+  get nextAvailable(): number {
+    return this.get(Q_HANDLED);
+  }
+
+  override close(): void {
+    if (this.#scratch !== undefined) this.#arena.own.release(this.#scratch);
+    this.#scratch = undefined;
+    this.setState(QUEUE_STOPPED);
+    super.close();
+  }
+}
+
+/** The error for a queue that a kernel gave up. */
+export function queueGivenUp(peer: string, queue: string, text: string): VirtioError {
+  return new VirtioError(`${peer}: ${queue} stopped: ${text}`, { code: 'EPROTO' });
+}
