@@ -122,3 +122,9 @@ export function complete(session: Session, line: string): [string[], string] {
   const [words, partial] = completeLine(commands, session, line);
   return [[...words], partial];
 }
+
+/** Every word that some command has in some place. */
+export function commandWords(): readonly string[] {
+  const shapes = commands.flatMap(({ tokens }) => tokens.map(({ shape }) => shape));
+  return [...new Set(shapes.flatMap((shape) => shape.replace(/[()]/g, '').split('|')))];
+}

@@ -76,6 +76,12 @@ export class Forwarding {
     return this.#configuredPorts.slice(0, this.#portCount);
   }
 
+  /** True during a run that a port takes part in, be it by its streams or by a list that changed since. */
+  isForwarding(id: number): boolean {
+    if (!this.#running) return false;
+    return this.ports.includes(id) || this.#runStreams.some(({ rxPort, txPort }) => rxPort === id || txPort === id);
+  }
+
   get plannedPorts(): readonly number[] {
     return this.#plan.ports;
   }

@@ -84,7 +84,7 @@ export class PortControl {
   /** True, with a line that says so, for a port that packets are being forwarded on. */
   #isBusy({ port }: ManagedPort): boolean {
     const { forwarding, output } = this.#context;
-    const busy = forwarding.running && forwarding.ports.includes(port.id);
+    const busy = forwarding.isForwarding(port.id);
     if (busy) output.warn(`Please remove port ${port.id} from forwarding configuration.`);
     return busy;
   }
@@ -322,7 +322,7 @@ export class PortControl {
   async remove(id: number): Promise<void> {
     const { ports, forwarding, settings } = this.#context;
     if (ports.get(id) === undefined) return;
-    const forwarded = forwarding.running && forwarding.ports.includes(id);
+    const forwarded = forwarding.isForwarding(id);
     if (forwarded) await forwarding.stop();
     const { linkCheck } = settings;
     settings.linkCheck = false;
