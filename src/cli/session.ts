@@ -185,7 +185,7 @@ export class Session {
       }
       for (const id of this.ports.ids()) {
         output.print(`\nShutting down port ${id}...\n`);
-        await this.control.close(id);
+        await this.control.close(id, true);
       }
       output.print('\nBye...\n');
     });

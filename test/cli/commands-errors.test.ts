@@ -80,6 +80,10 @@ describe('answers', () => {
       ['show device info foo', 'EAL: failed to parse device "foo"\ncannot parse identifier\n'],
       ['show port 9 macs', 'Invalid port 9\n'],
       ['show port 9 rx_offload capabilities', 'Invalid port_id=9\nError during getting device (port 9) info: No such device\n'],
+      ['show port 9 tx_offload configuration', 'Invalid port_id=9\nError during getting device configuration (port 9): No such device\n'],
+      ['show config rxpkts', 'Number of segments: 0\n'],
+      ['show config rxoffs', 'Number of offsets: 0\n'],
+      ['show config txtimes', 'Interburst gap: 0\nIntraburst gap: 0\n'],
     ]);
   });
 
@@ -279,6 +283,7 @@ testpmd: Failed to attach port net_foo0
       ['stop', 'Packet forwarding not started\n'],
       ['port reset all', 'Can not reset port(s), please stop port(s) first.\n'],
       ['port detach 0', 'Port not stopped\n'],
+      ['port close 0', 'Closing ports...\nCannot close started device (port 0)\nDone\n'],
       ['port stop all', 'Stopping ports...\nChecking link statuses...\nDone\n'],
       ['port reset all', `Resetting ports...\n${reset(0)}${reset(1)}${reset(2)}Done\n`],
       ['port close 0', 'Closing ports...\nPort 0 is closed\nDone\n'],

@@ -8,7 +8,7 @@ import { parseItemList } from '../session/item-list.ts';
 import type { ItemListRules } from '../session/item-list.ts';
 import type { Session } from '../session.ts';
 import type { Command } from './grammar.ts';
-import { command, mask, number, onOff, port, text, uint16, uint32, word } from './grammar.ts';
+import { choice, command, mask, number, onOff, port, text, uint16, uint32, word } from './grammar.ts';
 
 /** DPDK's limits on lists. */
 const maxPorts = 32;
@@ -207,6 +207,14 @@ export const forwardingCommands: readonly Command[] = [
   command('display', [word('show'), word('config'), word('txpkts')], 'Segments of the packets that txonly makes.', (session) => {
     session.forwarding.showTxSegments();
   }),
+  // What receive splitting and send times are without the options that set them, which are not here yet.
+  command('display', [word('show'), word('config'), choice('what', ['rxpkts', 'rxhdrs'])], '', ({ output }) =>
+    output.say('Number of segments: 0'),
+  ),
+  command('display', [word('show'), word('config'), word('rxoffs')], '', ({ output }) => output.say('Number of offsets: 0')),
+  command('display', [word('show'), word('config'), word('txtimes')], '', ({ output }) =>
+    output.say('Interburst gap: 0\nIntraburst gap: 0'),
+  ),
   command('display', [word('show'), word('fwd'), word('stats'), word('all')], 'Packets forwarded since the start, by port.', (session) => {
     session.forwarding.showStatistics();
   }),

@@ -223,13 +223,16 @@ export class PortControl {
     output.say(`Port ${managed.port.id} is closed`);
   }
 
-  async close(selection: PortSelection): Promise<void> {
+  /** A started port is closed only by `force`: its device is gone, or the session ends. */
+  async close(selection: PortSelection, force = false): Promise<void> {
     const { forwarding, output } = this.#context;
     const selected = this.#selected(selection);
     if (selected === undefined) return;
     output.say('Closing ports...');
     for (const managed of selected) {
-      if (!this.#isBusy(managed)) await this.#release(managed);
+      if (this.#isBusy(managed)) continue;
+      if (managed.status === 'started' && !force) output.warn(`Cannot close started device (port ${managed.port.id})`);
+      else await this.#release(managed);
     }
     forwarding.removeClosedPorts();
     output.say('Done');
@@ -328,7 +331,7 @@ export class PortControl {
     settings.linkCheck = false;
     await this.stop(id);
     settings.linkCheck = linkCheck;
-    await this.close(id);
+    await this.close(id, true);
     await this.#detachDevice(undefined);
     if (forwarded) await forwarding.start(0);
   }

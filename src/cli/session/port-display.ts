@@ -108,24 +108,24 @@ export class PortDisplay {
   }
 
   /** For the commands that need a device behind the id: the ethdev layer's words for one that is not there. */
-  #device(id: number): ManagedPort | undefined {
+  #device(id: number, what: string): ManagedPort | undefined {
     const { ports, output } = this.#context;
     const managed = ports.get(id);
     if (managed !== undefined) return managed;
     output.warn(`Invalid port_id=${id}`);
-    output.warn(`Error during getting device (port ${id}) info: No such device`);
+    output.warn(`Error during getting device ${what}: No such device`);
     return undefined;
   }
 
   offloadCapabilities(direction: 'Rx' | 'Tx', id: number): void {
-    const port = this.#device(id)?.port;
+    const port = this.#device(id, `(port ${id}) info`)?.port;
     if (port === undefined) return;
     const capabilities = direction === 'Rx' ? port.info.rxOffloadCapabilities : port.info.txOffloadCapabilities;
     this.#context.output.print(offloadCapabilitiesText(direction, id, capabilities));
   }
 
   offloadConfiguration(direction: 'Rx' | 'Tx', id: number): void {
-    const managed = this.#device(id);
+    const managed = this.#device(id, `configuration (port ${id})`);
     if (managed === undefined) return;
     const { configuration } = managed.port;
     const text =
