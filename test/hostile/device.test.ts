@@ -31,6 +31,8 @@ async function expectEcho(victim: Victim): Promise<void> {
     using device = await RawDevice.connect(victim.socket);
     await device.ready();
     await victim.testpmd.waitForLink(true, 0);
+    // packets that were on their way when the last device left
+    while (device.waiting(TRANSMIT)) await device.receivePacket();
     for (let number = 0; number < 3; number++) {
       const sent = Buffer.alloc(60 + number, number + 1);
       const head = await device.sendPacket(sent);

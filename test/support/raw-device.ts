@@ -112,6 +112,11 @@ export class RawDevice implements Disposable {
     };
   }
 
+  /** True when the driver offers a head that this device has not taken. */
+  waiting(queue: number): boolean {
+    return this.availableIndex(queue) !== (this.#ring(queue).handled & 0xffff);
+  }
+
   /** The next head that the driver offers and this device has not taken. */
   async take(queue: number): Promise<number> {
     const ring = this.#ring(queue);
