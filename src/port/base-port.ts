@@ -36,11 +36,13 @@ export interface BasePortOptions {
   readonly name: string;
   readonly devargs: string;
   readonly bus?: string;
-  readonly mac: MacAddress;
+  /** Undefined: what defaultMac() says. */
+  readonly mac?: MacAddress;
 }
 
 export abstract class BasePort<Queue extends QueueState = QueueState> implements Port {
-  readonly id: number;
+  /** Set again only before the port is configured: a device that failed leaves no gap in the list. */
+  id: number;
   readonly name: string;
   readonly devargs: string;
   readonly bus: string;
@@ -48,7 +50,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   protected readonly context: PortContext;
   protected abstract readonly queueKind: QueueKind;
   #state: PortState = 'stopped';
-  #mac: MacAddress;
+  #mac: MacAddress | undefined;
   #mtu = 1500;
   #configuration: PortConfiguration | undefined;
   #rx: (OwnedQueue<Queue> | undefined)[] = [];
@@ -69,7 +71,11 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   }
 
   get mac(): MacAddress {
-    return this.#mac;
+    return this.#mac ?? this.defaultMac();
+  }
+
+  protected defaultMac(): MacAddress {
+    return new Uint8Array(6);
   }
 
   get mtu(): number {

@@ -6,6 +6,7 @@
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
 import { nearestName, parseDevargs, type Devargs } from './devargs.ts';
+import { BasePort } from './base-port.ts';
 import { nullDriver } from './null.ts';
 import type { Port } from './port.ts';
 import { ringDriver } from './ring.ts';
@@ -48,4 +49,36 @@ export async function createPort(context: PortContext, id: number, text: string)
     );
   }
   return driver.create(context, id, devargs);
+}
+
+export interface FailedPort {
+  readonly text: string;
+  readonly error: Error;
+}
+
+/**
+ * Makes several ports, numbered from 0 in the order given. Those that others connect to are made first, so that both
+ * ends of a socket may be ports of one process, in either order.
+ */
+export async function createPorts(
+  context: PortContext,
+  texts: readonly string[],
+): Promise<{ readonly ports: readonly Port[]; readonly failed: readonly FailedPort[] }> {
+  const made = new Map<number, Port>();
+  const failed: FailedPort[] = [];
+  const order = [...texts.entries()].sort(([, a], [, b]) => Number(servesFirst(b)) - Number(servesFirst(a)));
+  for (const [index, text] of order) {
+    try {
+      made.set(index, await createPort(context, index, text));
+    } catch (error) {
+      failed.push({ text, error: error instanceof Error ? error : new Error(String(error)) });
+    }
+  }
+  const ports = [...made.entries()].sort(([a], [b]) => a - b).map(([, port]) => port);
+  for (const [id, port] of ports.entries()) if (port instanceof BasePort) port.id = id;
+  return { ports, failed };
+}
+
+function servesFirst(text: string): boolean {
+  return findDriver(text.split(',', 1)[0] ?? '')?.serves ?? false;
 }

@@ -3,6 +3,7 @@
  * @module
  */
 import { VhostUserDevice } from '../backend/vhost-user/device.ts';
+import type { MacAddress } from '../net/mac-address.ts';
 import { DeviceQueue } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { BasePort } from './base-port.ts';
@@ -40,8 +41,7 @@ class VhostPort extends BasePort<DeviceQueue> {
   readonly #device: VhostUserDevice;
 
   constructor(context: PortContext, options: VhostPortOptions) {
-    // "VHOST" and the port's number, as DPDK's
-    super(context, { ...options, mac: Uint8Array.of(0x56, 0x48, 0x4f, 0x53, 0x54, options.id) });
+    super(context, options);
     this.info = {
       driverName: 'net_vhost',
       maxRxQueues: options.queuePairs,
@@ -80,6 +80,11 @@ class VhostPort extends BasePort<DeviceQueue> {
       },
       log: context.log,
     });
+  }
+
+  /** "VHOST" and the port's number, as DPDK's. */
+  protected override defaultMac(): MacAddress {
+    return Uint8Array.of(0x56, 0x48, 0x4f, 0x53, 0x54, this.id);
   }
 
   link(): Link {

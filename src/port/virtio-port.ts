@@ -15,7 +15,7 @@ import {
 } from '../backend/virtio-features.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
-import { DriverQueue } from '../ring/virtqueue.ts';
+import { DriverQueue, MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
@@ -237,18 +237,15 @@ export class VirtioPort extends BasePort<DriverQueue> {
       });
     }
     this.#up = true;
-    for (const queue of this.rxQueues) {
-      queue.setState(QUEUE_RUNNING);
-      // the device finds buffers at once, not only when an lcore first looks
-      this.#fill(queue);
-    }
-    for (const queue of this.txQueues) queue.setState(QUEUE_RUNNING);
+    // the device finds buffers at once, not only when an lcore first looks
+    for (const queue of this.rxQueues) this.#fill(queue);
+    for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
   }
 
   #fill(queue: DriverQueue): void {
     const { splitDriverRefill } = this.context.main.kernels;
     for (let posted = 0; posted < queue.size; ) {
-      const more = splitDriverRefill(queue.offset);
+      const more = splitDriverRefill(queue.offset, MAIN_LCORE_SLOT);
       if (more === 0) return;
       posted += more;
     }

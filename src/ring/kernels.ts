@@ -29,7 +29,7 @@ export interface Kernels {
   readonly splitDriverTransmit: BurstKernel;
   readonly splitDriverReceive: BurstKernel;
   readonly splitDriverReclaim: (queue: number) => number;
-  readonly splitDriverRefill: (queue: number) => number;
+  readonly splitDriverRefill: (queue: number, lcore: number) => number;
   readonly splitDeviceDequeue: BurstKernel;
   readonly splitDeviceEnqueue: BurstKernel;
   readonly nullReceive: BurstKernel;

@@ -315,13 +315,15 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   return sent;
 }
 
-/** Posts buffers until the ring is full or the pool is empty. @returns buffers posted */
-export function splitDriverRefill(queue: u32): u32 {
+/**
+ * Posts up to 32 buffers out of the cache of `lcore`. Also fills the ring before the queue runs.
+ * @returns buffers posted; 0 when the ring is full or the pool is empty
+ */
+export function splitDriverRefill(queue: u32, lcore: u32): u32 {
   const free: u32 = ld32(queue + Q_FREE);
-  if (free === 0 || ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
+  if (free === 0) return 0;
   const mask: u32 = ld32(queue + Q_SIZE) - 1;
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  const lcore: u32 = ld32(queue + Q_LCORE);
   const pool: u32 = ld32(queue + Q_POOL);
   // 32 at a time come out of the lcore's cache; a pool that runs dry is asked for single ones
   let wanted: u32 = free < 32 ? free : 32;
@@ -445,7 +447,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   // the application has given the last burst's buffers back by now: the slots get the same ones again
   const threshold: u32 = size >= 64 ? 32 : size >>> 1;
   while (ld32(queue + Q_FREE) >= threshold) {
-    if (splitDriverRefill(queue) === 0) break;
+    if (splitDriverRefill(queue, ld32(queue + Q_LCORE)) === 0) break;
   }
   let handled: u32 = ld32(queue + Q_HANDLED);
   let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;

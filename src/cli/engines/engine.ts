@@ -1,0 +1,45 @@
+/**
+ * What a forwarding engine is, and what it works with. A new engine is one small file beside this one and an entry in
+ * index.ts; a user's own engine is a module whose `engine` export has this shape (`--forward-mode=./mirror.js`).
+ * @module
+ */
+import type { KernelContext } from '../../ring/kernels.ts';
+
+/** One stream as its lcore sees it. Everything here is ready when begin() runs; nothing on the burst path allocates. */
+export interface EngineStream {
+  readonly rxPort: number;
+  readonly txPort: number;
+  /** Packets a burst. */
+  readonly burst: number;
+  /** Arena offset of room for 512 handles. */
+  readonly mbufs: number;
+  /** Arena offset of 12 bytes: the peer's address, then the transmit port's own. */
+  readonly addresses: number;
+  /** Arena offset of the template of generated packets (src/net/generate.kernel.ts). */
+  readonly template: number;
+  /** Segments of a generated packet. */
+  readonly segments: number;
+  /** Cache slot of this lcore, for kernels that take or give mbufs. */
+  readonly lcore: number;
+  readonly context: KernelContext;
+  /** Receives a burst into `mbufs` and counts it. */
+  receive(): number;
+  /** Sends the first `count` of `mbufs`, tries again where the plan says so, drops the rest, and counts. */
+  send(count: number): void;
+  /** Frees the first `count` of `mbufs`. */
+  free(count: number): void;
+  /** How many descriptors are free for transmitting, `wanted` at the most being of interest. */
+  room(wanted: number): number;
+  /** Counts packets that could not be made for want of mbufs. */
+  countNoMbuf(count: number): void;
+}
+
+export interface ForwardingEngine {
+  readonly name: string;
+  /** Before the first round of a stream. */
+  readonly begin?: (stream: EngineStream) => void;
+  /** One round: usually a burst received and sent. */
+  readonly forward: (stream: EngineStream) => void;
+  /** After the last round. */
+  readonly end?: (stream: EngineStream) => void;
+}

@@ -1,0 +1,69 @@
+/**
+ * What the main thread and an lcore's Worker say to each other: messages for the rare things, words in the arena for the rest.
+ * @module
+ */
+import type { ArenaShare } from '../memory/arena.ts';
+import type { QueueHandle } from '../port/queue.ts';
+import type { KernelTarget } from '../ring/kernels.ts';
+
+export interface LcoreStart {
+  readonly share: ArenaShare;
+  readonly target: KernelTarget;
+  readonly lcore: number;
+  readonly cpus: readonly number[];
+  /** Cache slot in pools. */
+  readonly slot: number;
+  /** Arena offset of the control words. */
+  readonly control: number;
+}
+
+/** Control words of an lcore, on two lines: what the main thread writes, and what the lcore writes. */
+export const CONTROL_STOP = 0;
+/** 1 from before the first burst until after the last. */
+export const CONTROL_RUNNING = 64;
+/** Counts rounds over all streams. */
+export const CONTROL_ROUNDS = 68;
+export const CONTROL_BYTES = 128;
+
+/** A stream's part of the arena. */
+export const STREAM_MBUFS = 0;
+/** Four counters of two u32: received, sent, dropped, no mbuf. */
+export const STREAM_COUNTERS = 2048;
+export const STREAM_ADDRESSES = 2112;
+export const STREAM_TEMPLATE = 2176;
+export const STREAM_BYTES = 2176 + 1216;
+
+export const COUNTER_RECEIVED = 0;
+export const COUNTER_SENT = 8;
+export const COUNTER_DROPPED = 16;
+export const COUNTER_NO_MBUF = 24;
+
+export interface LcoreStream {
+  readonly rxPort: number;
+  readonly txPort: number;
+  readonly rx: QueueHandle | undefined;
+  readonly tx: QueueHandle | undefined;
+  /** Arena offset of STREAM_BYTES. */
+  readonly area: number;
+}
+
+export interface LcorePlan {
+  readonly engine: string;
+  readonly streams: readonly LcoreStream[];
+  readonly burst: number;
+  readonly retry: { readonly count: number; readonly delay: number } | undefined;
+  readonly segments: number;
+  readonly txFirst: number;
+  readonly flushRx: boolean;
+  readonly verbose: number;
+}
+
+export type ToLcore = { readonly type: 'prepare'; readonly plan: LcorePlan } | { readonly type: 'run' };
+
+export type FromLcore =
+  | { readonly type: 'online'; readonly thread: number }
+  | { readonly type: 'prepared' }
+  | { readonly type: 'running' }
+  | { readonly type: 'stopped' }
+  | { readonly type: 'text'; readonly text: string }
+  | { readonly type: 'failed'; readonly message: string };

@@ -1,0 +1,214 @@
+/**
+ * An lcore: a Worker pinned to its CPUs that runs forwarding engines in a poll loop.
+ *
+ * Between runs it sleeps in its event loop; during a run it looks at one word a round, and no message reaches it.
+ * @module
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { openQueue, type QueueFunctions } from '../port/queue-functions.ts';
+import { loadKernels } from '../ring/kernels.ts';
+import { pinThread, threadId } from '../system/cpu.ts';
+import { describePackets } from './display/packet-dump.ts';
+import type { EngineStream, ForwardingEngine } from './engines/engine.ts';
+import { loadEngine } from './engines/index.ts';
+import {
+  CONTROL_ROUNDS,
+  CONTROL_RUNNING,
+  CONTROL_STOP,
+  COUNTER_DROPPED,
+  COUNTER_NO_MBUF,
+  COUNTER_RECEIVED,
+  COUNTER_SENT,
+  STREAM_ADDRESSES,
+  STREAM_COUNTERS,
+  STREAM_MBUFS,
+  STREAM_TEMPLATE,
+  type FromLcore,
+  type LcorePlan,
+  type LcoreStart,
+  type LcoreStream,
+  type ToLcore,
+} from './lcore-protocol.ts';
+
+/** Bursts taken from a queue when it is flushed: more than any ring holds. */
+const FLUSH_BURSTS = 4096;
+/** An atomic load in a loop takes about 10 ns: so many make a microsecond. */
+const LOADS_A_MICROSECOND = 100;
+
+const start = workerData as LcoreStart;
+const context = loadKernels(start.target, start.share);
+const { u32, i32 } = context.views;
+const stopIndex = (start.control + CONTROL_STOP) >>> 2;
+const runningIndex = (start.control + CONTROL_RUNNING) >>> 2;
+const roundsIndex = (start.control + CONTROL_ROUNDS) >>> 2;
+
+const nothing: QueueFunctions = { burst: () => 0, room: () => 0 };
+
+function post(message: FromLcore): void {
+  parentPort?.postMessage(message);
+}
+
+function addTo(counter: number, amount: number): void {
+  const index = counter >>> 2;
+  const before = u32[index] ?? 0;
+  const after = (before + amount) >>> 0;
+  u32[index] = after;
+  if (after < before) u32[index + 1] = (u32[index + 1] ?? 0) + 1;
+}
+
+function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
+  const { kernels } = context;
+  const { area } = stream;
+  const rx = stream.rx === undefined ? nothing : openQueue(context, stream.rx, 'receive', start.slot);
+  const tx = stream.tx === undefined ? nothing : openQueue(context, stream.tx, 'transmit', start.slot);
+  const mbufs = area + STREAM_MBUFS;
+  const counters = area + STREAM_COUNTERS;
+  const { burst, verbose } = plan;
+  const retries = plan.retry?.count ?? 0;
+  const loads = (plan.retry?.delay ?? 0) * LOADS_A_MICROSECOND;
+
+  const retry = (sent: number, count: number): number => {
+    let done = sent;
+    for (let attempt = 0; done < count && attempt < retries; attempt++) {
+      for (let load = 0; load < loads; load++) Atomics.load(i32, stopIndex);
+      done += tx.burst(mbufs + (done << 2), count - done);
+    }
+    return done;
+  };
+  const dump = (count: number, sending: boolean): void => {
+    const [port, queue] = sending ? [stream.txPort, stream.tx?.queue ?? 0] : [stream.rxPort, stream.rx?.queue ?? 0];
+    post({ type: 'text', text: describePackets(context.views, mbufs, count, { port, queue, sending }) });
+  };
+
+  return {
+    rxPort: stream.rxPort,
+    txPort: stream.txPort,
+    burst,
+    mbufs,
+    addresses: area + STREAM_ADDRESSES,
+    template: area + STREAM_TEMPLATE,
+    segments: plan.segments,
+    lcore: start.slot,
+    context,
+    receive() {
+      const count = rx.burst(mbufs, burst);
+      if (count !== 0) {
+        addTo(counters + COUNTER_RECEIVED, count);
+        if ((verbose & 1) !== 0) dump(count, false);
+      }
+      return count;
+    },
+    send(count) {
+      if ((verbose & 2) !== 0) dump(count, true);
+      let sent = tx.burst(mbufs, count);
+      if (sent < count && retries !== 0) sent = retry(sent, count);
+      addTo(counters + COUNTER_SENT, sent);
+      if (sent < count) {
+        kernels.packetsFree(mbufs + (sent << 2), count - sent, start.slot);
+        addTo(counters + COUNTER_DROPPED, count - sent);
+      }
+    },
+    free(count) {
+      kernels.packetsFree(mbufs, count, start.slot);
+    },
+    room(wanted) {
+      return tx.room(wanted);
+    },
+    countNoMbuf(count) {
+      addTo(counters + COUNTER_NO_MBUF, count);
+    },
+  };
+}
+
+/** Empties the receive queue: what came before forwarding started does not count. */
+function flush(stream: LcoreStream): void {
+  if (stream.rx === undefined) return;
+  const { burst } = openQueue(context, stream.rx, 'receive', start.slot);
+  for (let round = 0; round < FLUSH_BURSTS; round++) {
+    const count = burst(stream.area + STREAM_MBUFS, 32);
+    if (count === 0) return;
+    context.kernels.packetsFree(stream.area + STREAM_MBUFS, count, start.slot);
+  }
+}
+
+/** The burst of generated packets that `start tx_first` sends ahead. */
+function sendFirst(stream: EngineStream): void {
+  if (context.kernels.generatePackets(stream.template, stream.lcore, stream.mbufs, stream.burst) === 0) {
+    stream.countNoMbuf(stream.burst);
+    return;
+  }
+  stream.send(stream.burst);
+}
+
+interface Prepared {
+  readonly engine: ForwardingEngine;
+  readonly streams: readonly EngineStream[];
+  readonly plan: LcorePlan;
+}
+
+let prepared: Prepared | undefined;
+
+async function prepare(plan: LcorePlan): Promise<void> {
+  const engine = await loadEngine(plan.engine);
+  Atomics.store(i32, runningIndex, 1);
+  try {
+    if (plan.flushRx) for (const stream of plan.streams) flush(stream);
+    prepared = { engine, plan, streams: plan.streams.map((stream) => openStream(stream, plan)) };
+  } finally {
+    Atomics.store(i32, runningIndex, 0);
+  }
+  post({ type: 'prepared' });
+}
+
+function forwardUntilStopped({ forward }: ForwardingEngine, streams: readonly EngineStream[]): void {
+  let rounds = u32[roundsIndex] ?? 0;
+  const [only] = streams;
+  if (streams.length === 1 && only !== undefined) {
+    while (Atomics.load(i32, stopIndex) === 0) {
+      forward(only);
+      rounds = (rounds + 1) >>> 0;
+      u32[roundsIndex] = rounds;
+    }
+    return;
+  }
+  while (Atomics.load(i32, stopIndex) === 0) {
+    for (const stream of streams) forward(stream);
+    rounds = (rounds + 1) >>> 0;
+    u32[roundsIndex] = rounds;
+  }
+}
+
+function run(): void {
+  if (prepared === undefined) return;
+  const { engine, streams, plan } = prepared;
+  prepared = undefined;
+  Atomics.store(i32, runningIndex, 1);
+  try {
+    for (const stream of streams) engine.begin?.(stream);
+    for (let burst = 0; burst < plan.txFirst; burst++) for (const stream of streams) sendFirst(stream);
+    post({ type: 'running' });
+    forwardUntilStopped(engine, streams);
+    for (const stream of streams) engine.end?.(stream);
+  } finally {
+    Atomics.store(i32, runningIndex, 0);
+  }
+  post({ type: 'stopped' });
+}
+
+function fail(error: unknown): void {
+  post({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
+}
+
+pinThread(start.cpus);
+parentPort?.on('message', (message: ToLcore) => {
+  if (message.type === 'prepare') {
+    prepare(message.plan).catch(fail);
+    return;
+  }
+  try {
+    run();
+  } catch (error) {
+    fail(error);
+  }
+});
+post({ type: 'online', thread: threadId() });

@@ -1,0 +1,316 @@
+/**
+ * The forwarding lcores of a process, from the main thread: Workers started, plans handed out, grace periods waited for.
+ * @module
+ */
+import { Worker } from 'node:worker_threads';
+import type { Arena } from '../memory/arena.ts';
+import type { Mempool } from '../memory/mempool.ts';
+import {
+  TEMPLATE_FLOWS,
+  TEMPLATE_HEADER_BYTES,
+  TEMPLATE_HEADERS,
+  TEMPLATE_LENGTH,
+  TEMPLATE_POOL,
+  TEMPLATE_SEGMENT_LENGTHS,
+  TEMPLATE_SEGMENTS,
+} from '../net/generate.kernel.ts';
+import type { Port } from '../port/port.ts';
+import type { KernelTarget } from '../ring/kernels.ts';
+import { Q_LCORE } from '../ring/queue-layout.ts';
+import { MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
+import { pinThread, threadIds } from '../system/cpu.ts';
+import { VirtioError } from '../system/error.ts';
+import type { ForwardingPlan, Lcores, Stream, StreamCounters } from './forwarding-plan.ts';
+import { FLOWGEN_FLOW, GENERATED_HEADER_BYTES, generatedHeaders, TXONLY_FLOW } from './generated-packet.ts';
+import {
+  CONTROL_BYTES,
+  CONTROL_ROUNDS,
+  CONTROL_RUNNING,
+  CONTROL_STOP,
+  COUNTER_DROPPED,
+  COUNTER_NO_MBUF,
+  COUNTER_RECEIVED,
+  COUNTER_SENT,
+  STREAM_ADDRESSES,
+  STREAM_BYTES,
+  STREAM_COUNTERS,
+  STREAM_TEMPLATE,
+  type FromLcore,
+  type LcoreStart,
+  type LcoreStream,
+  type ToLcore,
+} from './lcore-protocol.ts';
+
+const COUNTERS = [COUNTER_RECEIVED, COUNTER_SENT, COUNTER_DROPPED, COUNTER_NO_MBUF];
+/** How often the main thread looks whether a grace period has passed. */
+const GRACE_MILLISECONDS = 1;
+
+export interface LcoreOptions {
+  readonly id: number;
+  readonly cpus: readonly number[];
+}
+
+export interface WorkerLcoresOptions {
+  readonly arena: Arena;
+  readonly target: KernelTarget;
+  readonly main: LcoreOptions;
+  readonly forwarding: readonly LcoreOptions[];
+  /** Pool of generated packets. */
+  readonly pool: () => Mempool;
+  readonly port: (id: number) => Port | undefined;
+  /** Takes what lcores print. */
+  readonly print: (text: string) => void;
+  /** An lcore died; forwarding on it is over. */
+  readonly onFailure: (error: VirtioError) => void;
+}
+
+interface Lcore {
+  readonly id: number;
+  readonly slot: number;
+  readonly worker: Worker;
+  readonly control: number;
+  /** Resolves the answer that is waited for. */
+  waiting: { readonly type: FromLcore['type']; readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined;
+  busy: boolean;
+}
+
+interface RunningStream {
+  readonly stream: Stream;
+  readonly area: number;
+}
+
+export class WorkerLcores implements Lcores {
+  readonly forwarding: readonly number[];
+  readonly #options: WorkerLcoresOptions;
+  readonly #lcores: Lcore[] = [];
+  #streams: RunningStream[] = [];
+  #baselines: number[][] = [];
+  #running = false;
+  #open = true;
+
+  private constructor(options: WorkerLcoresOptions) {
+    this.#options = options;
+    this.forwarding = options.forwarding.map(({ id }) => id);
+  }
+
+  /** Starts the Workers and pins every thread: the lcores to theirs, all others to the main lcore's CPUs. */
+  static async launch(options: WorkerLcoresOptions): Promise<WorkerLcores> {
+    const lcores = new WorkerLcores(options);
+    try {
+      const threads = await Promise.all(options.forwarding.map((lcore, index) => lcores.#launch(lcore, index + 1)));
+      // V8's own helpers must not take turns with a poll loop
+      for (const thread of threadIds()) if (!threads.includes(thread)) pinQuietly(options.main.cpus, thread);
+    } catch (error) {
+      await lcores.close();
+      throw error;
+    }
+    return lcores;
+  }
+
+  get running(): boolean {
+    return this.#running;
+  }
+
+  async start(plan: ForwardingPlan): Promise<void> {
+    if (this.#running) throw new VirtioError('packet forwarding is already started', { code: 'EBUSY' });
+    this.#releaseStreams();
+    const streams = plan.streams.map((stream) => this.#makeStream(stream, plan));
+    this.#streams = streams;
+    this.#baselines = streams.map(() => COUNTERS.map(() => 0));
+    const busy = this.#lcores.filter((lcore) => streams.some(({ stream }) => stream.lcore === lcore.id));
+    for (const lcore of busy) Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_STOP) >>> 2, 0);
+    await Promise.all(
+      busy.map((lcore) => {
+        const own = streams.filter(({ stream }) => stream.lcore === lcore.id).map((running) => this.#lcoreStream(running));
+        const { engine, burst, retry, txFirst, flushRx, verbose } = plan;
+        const message: ToLcore = {
+          type: 'prepare',
+          plan: { engine, burst, retry, txFirst, flushRx, verbose, segments: plan.txSegments.length, streams: own },
+        };
+        return this.#ask(lcore, message, 'prepared');
+      }),
+    );
+    this.#running = true;
+    for (const lcore of busy) lcore.busy = true;
+    try {
+      await Promise.all(busy.map((lcore) => this.#ask(lcore, { type: 'run' }, 'running')));
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#running) return;
+    const busy = this.#lcores.filter((lcore) => lcore.busy);
+    await Promise.all(
+      busy.map((lcore) => {
+        const stopped = new Promise<void>((resolve, reject) => {
+          lcore.waiting = { type: 'stopped', resolve, reject };
+        });
+        Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_STOP) >>> 2, 1);
+        return stopped;
+      }),
+    );
+    for (const lcore of busy) lcore.busy = false;
+    this.#running = false;
+    // from here on the queues are the main thread's
+    for (const { stream } of this.#streams) {
+      const { rx, tx } = this.#handles(stream);
+      for (const handle of [rx, tx]) if (handle !== undefined) this.#options.arena.views.u32[(handle.state + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
+    }
+  }
+
+  counters(): readonly StreamCounters[] {
+    return this.#streams.map(({ area }, index) => {
+      const [rxPackets = 0, txPackets = 0, dropped = 0, noMbuf = 0] = COUNTERS.map(
+        (counter, place) => this.#raw(area + STREAM_COUNTERS + counter) - (this.#baselines[index]?.[place] ?? 0),
+      );
+      return { rxPackets, txPackets, dropped, noMbuf };
+    });
+  }
+
+  clearCounters(): void {
+    this.#baselines = this.#streams.map(({ area }) => COUNTERS.map((counter) => this.#raw(area + STREAM_COUNTERS + counter)));
+  }
+
+  /** Resolves when no lcore is still inside a burst that began before the call. */
+  async gracePeriod(): Promise<void> {
+    const { i32 } = this.#options.arena.views;
+    const inside = this.#lcores.flatMap((lcore) => {
+      const running = (lcore.control + CONTROL_RUNNING) >>> 2;
+      const rounds = (lcore.control + CONTROL_ROUNDS) >>> 2;
+      return Atomics.load(i32, running) === 0 ? [] : [{ running, rounds, before: Atomics.load(i32, rounds) }];
+    });
+    for (const { running, rounds, before } of inside) {
+      // two rounds on, the lcore has begun one after the call
+      while (Atomics.load(i32, running) !== 0 && ((Atomics.load(i32, rounds) - before) >>> 0) < 2) {
+        await new Promise((resolve) => setTimeout(resolve, GRACE_MILLISECONDS));
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    if (this.#running) await this.stop();
+    this.#open = false;
+    await Promise.all(this.#lcores.map(({ worker }) => worker.terminate()));
+    for (const { control } of this.#lcores.splice(0)) this.#options.arena.own.release(control);
+    this.#releaseStreams();
+  }
+
+  async #launch({ id, cpus }: LcoreOptions, slot: number): Promise<number> {
+    const { arena, target } = this.#options;
+    const control = arena.allocateOwn(CONTROL_BYTES, `the control words of lcore ${String(id)}`);
+    const data: LcoreStart = { share: arena.share(), target, lcore: id, cpus, slot, control };
+    const worker = new Worker(new URL('../../dist/cli/lcore-worker.js', import.meta.url), { workerData: data, name: `lcore-${String(id)}` });
+    const lcore: Lcore = { id, slot, worker, control, waiting: undefined, busy: false };
+    this.#lcores.push(lcore);
+    return new Promise<number>((resolve, reject) => {
+      const fail = (error: Error): void => {
+        reject(error);
+        this.#failed(lcore, error);
+      };
+      worker.on('message', (message: FromLcore) => {
+        switch (message.type) {
+          case 'online':
+            resolve(message.thread);
+            break;
+          case 'text':
+            this.#options.print(message.text);
+            break;
+          case 'failed':
+            fail(new VirtioError(`lcore ${String(id)}: ${message.message}`, { code: 'EIO' }));
+            break;
+          default:
+            if (lcore.waiting?.type === message.type) {
+              const { resolve: answered } = lcore.waiting;
+              lcore.waiting = undefined;
+              answered();
+            }
+        }
+      });
+      worker.on('error', (error) => {
+        fail(new VirtioError(`lcore ${String(id)} ended: ${error.message}`, { code: 'EIO', cause: error }));
+      });
+    });
+  }
+
+  #failed(lcore: Lcore, error: Error): void {
+    const { waiting } = lcore;
+    lcore.waiting = undefined;
+    lcore.busy = false;
+    Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_RUNNING) >>> 2, 0);
+    if (waiting?.type === 'stopped') waiting.resolve();
+    else if (waiting !== undefined) waiting.reject(error);
+    else this.#options.onFailure(error instanceof VirtioError ? error : new VirtioError(error.message, { code: 'EIO', cause: error }));
+  }
+
+  #ask(lcore: Lcore, message: ToLcore, answer: FromLcore['type']): Promise<void> {
+    return new Promise((resolve, reject) => {
+      lcore.waiting = { type: answer, resolve, reject };
+      lcore.worker.postMessage(message);
+    });
+  }
+
+  #handles(stream: Stream): Pick<LcoreStream, 'rx' | 'tx'> {
+    const rxPort = this.#options.port(stream.rxPort);
+    const txPort = this.#options.port(stream.txPort);
+    return {
+      rx: rxPort?.rxQueueInfo(stream.rxQueue) === undefined ? undefined : rxPort.rxQueueHandle(stream.rxQueue),
+      tx: txPort?.txQueueInfo(stream.txQueue) === undefined ? undefined : txPort.txQueueHandle(stream.txQueue),
+    };
+  }
+
+  #lcoreStream({ stream, area }: RunningStream): LcoreStream {
+    return { rxPort: stream.rxPort, txPort: stream.txPort, area, ...this.#handles(stream) };
+  }
+
+  /** Lays out a stream's part of the arena: addresses, and the template of the packets that it may have to make. */
+  #makeStream(stream: Stream, plan: ForwardingPlan): RunningStream {
+    const { arena, pool, port } = this.#options;
+    const area = arena.allocateOwn(STREAM_BYTES, `the stream of port ${String(stream.rxPort)} queue ${String(stream.rxQueue)}`);
+    const { u8, u32 } = arena.views;
+    const source = port(stream.txPort)?.mac ?? new Uint8Array(6);
+    u8.set(stream.peer, area + STREAM_ADDRESSES);
+    u8.set(source, area + STREAM_ADDRESSES + 6);
+    const template = area + STREAM_TEMPLATE;
+    const length = plan.txSegments.reduce((sum, segment) => sum + segment, 0);
+    const flow = plan.engine === 'flowgen' ? FLOWGEN_FLOW : TXONLY_FLOW;
+    const set = (field: number, value: number): void => {
+      u32[(template + field) >>> 2] = value;
+    };
+    set(TEMPLATE_POOL, pool().offset);
+    set(TEMPLATE_LENGTH, length);
+    set(TEMPLATE_SEGMENTS, plan.txSegments.length);
+    set(TEMPLATE_HEADER_BYTES, GENERATED_HEADER_BYTES);
+    set(TEMPLATE_FLOWS, plan.flowgenFlows);
+    for (const [index, segment] of plan.txSegments.entries()) set(TEMPLATE_SEGMENT_LENGTHS + 4 * index, segment);
+    u8.set(generatedHeaders({ source, destination: stream.peer, length, ...flow }), template + TEMPLATE_HEADERS);
+    return { stream, area };
+  }
+
+  #releaseStreams(): void {
+    for (const { area } of this.#streams) this.#options.arena.own.release(area);
+    this.#streams = [];
+  }
+
+  #raw(counter: number): number {
+    const { i32 } = this.#options.arena.views;
+    const index = counter >>> 2;
+    for (;;) {
+      const high = Atomics.load(i32, index + 1) >>> 0;
+      const low = Atomics.load(i32, index) >>> 0;
+      if (Atomics.load(i32, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
+    }
+  }
+}
+
+/** A helper thread may have ended since it was listed. */
+function pinQuietly(cpus: readonly number[], thread: number): void {
+  try {
+    pinThread(cpus, thread);
+  } catch {
+    // then there is nothing to pin
+  }
+}

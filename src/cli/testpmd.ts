@@ -1,0 +1,226 @@
+/**
+ * dpdk-ts-testpmd from its arguments to its exit status: memory, ports, lcores, session; and all of it given back.
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { Arena } from '../memory/arena.ts';
+import { createMempool, type Mempool } from '../memory/mempool.ts';
+import type { MacAddress } from '../net/mac-address.ts';
+import type { PortContext } from '../port/context.ts';
+import { createPort, createPorts, driverNames } from '../port/drivers.ts';
+import type { Port } from '../port/port.ts';
+import { loadKernels } from '../ring/kernels.ts';
+import { availableCpus, numaNodes, onlineCpus, pinThread } from '../system/cpu.ts';
+import { VirtioError } from '../system/error.ts';
+import { parseCommandLine } from './arguments/command-line.ts';
+import type { EalOptions } from './arguments/eal.ts';
+import { parseEthPeersFile, ethPeersFileUnreadable } from './arguments/eth-peers-file.ts';
+import { checkAgainstPorts } from './arguments/port-checks.ts';
+import type { TestpmdOptions } from './arguments/testpmd.ts';
+import { engineNames } from './engines/index.ts';
+import { WorkerLcores } from './lcores.ts';
+import { runNonInteractive } from './non-interactive.ts';
+import { announceOptions, Session } from './session.ts';
+import { sessionOptions } from './session/from-arguments.ts';
+import { onTermination } from './session/termination.ts';
+import { runShell } from './shell.ts';
+import { planMemory } from './testpmd-memory.ts';
+import { versionText } from './version.ts';
+
+const PROGRAM = 'dpdk-ts-testpmd';
+const POOL_NAME = 'mb_pool_0';
+
+function say(text: string): void {
+  process.stdout.write(text);
+}
+
+function warn(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** What testpmd prints before it gives up. */
+function fatal(error: unknown): 1 {
+  warn(`EAL: Error - exiting with code: 1\n  Cause: ${error instanceof Error ? error.message : String(error)}`);
+  return 1;
+}
+
+/** Runs testpmd with `argv` (without the program's name); resolves with the exit status. */
+export async function runTestpmd(argv: readonly string[]): Promise<number> {
+  const cpus = availableCpus();
+  const present = Array.from({ length: onlineCpus() }, (_, cpu) => cpu);
+  const parsed = parseCommandLine(argv, { programName: PROGRAM, availableCpus: cpus, presentCpus: present, drivers: driverNames });
+  if (parsed.kind === 'help') {
+    say(parsed.text);
+    return parsed.exitStatus;
+  }
+  warn(`EAL: Detected CPU lcores: ${String(present.length)}`);
+  warn(`EAL: Detected NUMA nodes: ${String(numaNodes())}`);
+  if (parsed.kind === 'failure') {
+    say(parsed.usage);
+    for (const line of parsed.lines) warn(line);
+    return parsed.exitStatus;
+  }
+  if (parsed.eal.version) warn(`EAL: RTE Version: '${versionText()}'`);
+  for (const line of parsed.notices) warn(line);
+  await using cleanup = new Closers();
+  try {
+    return await runParsed(parsed.eal, parsed.testpmd, cleanup);
+  } catch (error) {
+    return fatal(error);
+  }
+}
+
+/** Closes what was opened, last first. (AsyncDisposableStack is not in Node 20 and 22.) */
+class Closers implements AsyncDisposable {
+  readonly #closers: (() => void | Promise<void>)[] = [];
+
+  defer(close: () => void | Promise<void>): void {
+    this.#closers.push(close);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const close of this.#closers.reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        warn(error instanceof Error ? error.message : String(error));
+      }
+    }
+  }
+}
+
+async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Closers): Promise<number> {
+  using termination = onTermination();
+  const peers = readPeers(testpmd);
+  if (typeof peers === 'number') return peers;
+  const main = eal.lcores.find(({ id }) => id === eal.mainLcore);
+  const forwarding = eal.lcores.filter(({ id }) => id !== eal.mainLcore);
+  if (main === undefined) throw new VirtioError(`main lcore ${String(eal.mainLcore)} is not among the lcores`, { code: 'EINVAL' });
+  pinThread(main.cpus);
+  const memory = planMemory({
+    ports: eal.vdevs.length,
+    forwardingLcores: forwarding.length,
+    mbufs: testpmd.totalNumMbufs,
+    mbufSize: testpmd.mbufSize,
+    cacheSize: testpmd.mbcache,
+    memoryMb: eal.memoryMb,
+  });
+  const arena = new Arena({
+    bytes: memory.bytes,
+    ownBytes: memory.ownBytes,
+    peerBytes: eal.peerMemMb * 1024 * 1024,
+    pageSize: eal.noHuge ? 4096 : 'auto',
+    hugeDirectory: eal.hugeDir,
+    filePrefix: eal.filePrefix,
+    warn: (message) => {
+      warn(`EAL: ${message}`);
+    },
+  });
+  cleanup.defer(() => {
+    arena.close();
+  });
+  const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
+  let lcores: WorkerLcores | undefined;
+  const context: PortContext = {
+    arena,
+    main: loadKernels(target, arena),
+    gracePeriod: () => lcores?.gracePeriod() ?? Promise.resolve(),
+    log: warn,
+  };
+  let session: Session | undefined;
+  let mempool: Mempool | undefined;
+  const pool = (): Mempool => {
+    if (mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
+    return mempool;
+  };
+  const launching = WorkerLcores.launch({
+    arena,
+    target,
+    main,
+    forwarding,
+    pool,
+    port: (id) => session?.ports.get(id)?.port,
+    print: say,
+    onFailure: (error) => {
+      warn(error.message);
+      session?.interrupt();
+    },
+  });
+  // the Workers start while the ports look for their devices
+  launching.catch(() => undefined);
+  const { ports, failed } = await createPorts(
+    context,
+    eal.vdevs.map(({ name, text }) => (text === '' ? name : `${name},${text}`)),
+  );
+  // the session closes its ports itself; this is for the ways that lead past it
+  cleanup.defer(() => closeAll(ports));
+  for (const { text, error } of failed) {
+    warn(error.message);
+    warn(`vdev_probe(): failed to initialize ${text.split(',', 1)[0] ?? text} device`);
+  }
+  if (failed.length > 0) warn('EAL: Bus (vdev) probe failed.');
+  if (ports.length === 0) warn('testpmd: No probed ethernet devices');
+  lcores = await launching;
+  const launched = lcores;
+  cleanup.defer(() => launched.close());
+
+  const options = sessionOptions(testpmd, peers);
+  announceOptions(options, say);
+  const problems = checkAgainstPorts(
+    testpmd,
+    ports.map((port) => ({ maxRxQueues: port.info.maxRxQueues, maxTxQueues: port.info.maxTxQueues })),
+    PROGRAM,
+  );
+  if (problems !== undefined) {
+    for (const line of problems) warn(line);
+    return 1;
+  }
+  say(`testpmd: create a new mbuf pool <${POOL_NAME}>: n=${String(memory.mbufs)}, size=${String(testpmd.mbufSize)}, socket=0\n`);
+  say('testpmd: preferred mempool ops selected: ring_mp_mc\n');
+  const made = createMempool(arena, { name: POOL_NAME, count: memory.mbufs, dataRoom: testpmd.mbufSize, cacheSize: testpmd.mbcache });
+  mempool = made;
+  cleanup.defer(() => {
+    made.close();
+  });
+  const running = new Session({
+    options,
+    ports,
+    lcores,
+    mainLcore: eal.mainLcore,
+    mempool,
+    engines: engineNames,
+    attachPort: (devargs, id) => createPort(context, id, devargs),
+    output: say,
+    errors: (text) => {
+      process.stderr.write(text);
+    },
+    signal: termination.signal,
+  });
+  session = running;
+  cleanup.defer(() => closeAll(running.ports.list().map(({ port }) => port)));
+  await running.begin();
+  if (options.interactive) await runShell(running, { input: process.stdin, output: process.stdout });
+  else await runNonInteractive(running, process.stdin);
+  return 0;
+}
+
+async function closeAll(ports: readonly Port[]): Promise<void> {
+  for (const port of ports) await port.close();
+}
+
+/** The addresses of --eth-peers-configfile, or the exit status after an error. */
+function readPeers(testpmd: TestpmdOptions): readonly MacAddress[] | 1 {
+  const path = testpmd.ethPeersConfigfile;
+  if (path === undefined) return [];
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    for (const line of ethPeersFileUnreadable(path, error instanceof Error ? error.message : String(error), PROGRAM)) warn(line);
+    return 1;
+  }
+  const parsed = parseEthPeersFile(path, text, PROGRAM);
+  if (parsed.kind === 'peers') return parsed.peers.map(({ mac }) => mac);
+  for (const line of parsed.lines) warn(line);
+  return 1;
+}
