@@ -445,13 +445,12 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
   const mask: u32 = size - 1;
   // the application has given the last burst's buffers back by now: the slots get the same ones again
-  const threshold: u32 = size >= 64 ? 32 : size >>> 1;
-  while (ld32(queue + Q_FREE) >= threshold) {
-    if (splitDriverRefill(queue, ld32(queue + Q_LCORE)) === 0) break;
-  }
+  refillMost(queue, size);
   let handled: u32 = ld32(queue + Q_HANDLED);
   let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;
+  let behind: u32 = 1;
   if (ahead < packets) {
+    behind = 0;
     ahead = usedAhead(queue);
     if (ahead === 0) return 0;
     if (ahead > size - ld32(queue + Q_FREE)) {
@@ -534,7 +533,17 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     countSizes(queue, runLength, run);
     countBurst(queue, received, bytes);
   }
+  // a device that is far ahead may be short of buffers before the next burst
+  if (behind !== 0 || ahead > size >>> 1) refillMost(queue, size);
   return received;
+}
+
+/** Posts buffers while a good number of descriptors is free. */
+function refillMost(queue: u32, size: u32): void {
+  const threshold: u32 = size >= 64 ? 32 : size >>> 1;
+  while (ld32(queue + Q_FREE) >= threshold) {
+    if (splitDriverRefill(queue, ld32(queue + Q_LCORE)) === 0) break;
+  }
 }
 
 /** The mbuf behind the next used element, not taken yet; 0 after an error. */
