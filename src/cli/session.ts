@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Mempool } from '../memory/mempool.ts';
 import type { Port } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
-import type { Lcores } from './forwarding-plan.ts';
+import type { Lcores } from '../lcore/forwarding-plan.ts';
 import { Forwarding } from './session/forwarding.ts';
 import { isEngineModule } from './session/engines.ts';
 import type { SessionOptions } from './session/options.ts';

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 
 import { commandWords, runCommand } from '../../src/cli/commands/table.ts';
 import { parseItemList } from '../../src/cli/session/item-list.ts';
-import { planStreams, topologies } from '../../src/cli/session/streams.ts';
+import { planStreams, topologies } from '../../src/lcore/streams.ts';
 import { FakeLcores } from './fake-port.ts';
 import { fakeSession } from './fake-session.ts';
 

@@ -1,7 +1,7 @@
 /**
  * Ports and lcores in memory: what a session can be tried on without rings.
  */
-import type { ForwardingPlan, Lcores, StreamCounters } from '../../src/cli/forwarding-plan.ts';
+import type { ForwardingPlan, Lcores, StreamCounters } from '../../src/lcore/forwarding-plan.ts';
 import type { MacAddress } from '../../src/net/mac-address.ts';
 import { parseMac } from '../../src/net/mac-address.ts';
 import type {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import { pairsWithItself, planStreams } from '../../src/cli/session/streams.ts';
-import type { StreamInput } from '../../src/cli/session/streams.ts';
+import { pairsWithItself, planStreams } from '../../src/lcore/streams.ts';
+import type { StreamInput } from '../../src/lcore/streams.ts';
 
 function plan(input: Partial<StreamInput>): readonly string[] {
   const { lcores } = planStreams({

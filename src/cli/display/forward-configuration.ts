@@ -3,7 +3,7 @@
  * @module
  */
 import { formatMac } from '../../net/mac-address.ts';
-import type { StreamPlan } from '../session/streams.ts';
+import type { StreamPlan } from '../../lcore/streams.ts';
 
 export interface RetryParameters {
   readonly count: number;

@@ -2,7 +2,7 @@
  * Forward statistics: what `stop` and `show fwd stats all` print.
  * @module
  */
-import type { Stream, StreamCounters } from '../forwarding-plan.ts';
+import type { Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
 
 const border = '----------------------';
 const totalBorder = '+++++++++++++++';

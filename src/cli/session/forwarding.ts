@@ -10,7 +10,7 @@ import { coresText, forwardConfigurationText, queueConfigurationText, txSegments
 import type { RetryParameters } from '../display/forward-configuration.ts';
 import { forwardStatisticsText } from '../display/forward-statistics.ts';
 import type { PortForwardStatistics } from '../display/forward-statistics.ts';
-import type { Lcores, Stream, StreamCounters } from '../forwarding-plan.ts';
+import type { Lcores, Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
 import { makesPackets, planEngine } from './engines.ts';
 import { reason } from './errno-text.ts';
 import type { SessionOptions } from './options.ts';
@@ -18,8 +18,8 @@ import type { Output } from './output.ts';
 import type { PortTable } from './port-table.ts';
 import type { Settings } from './settings.ts';
 import { maxBurst } from './settings.ts';
-import type { StreamPlan } from './streams.ts';
-import { pairsWithItself, planStreams } from './streams.ts';
+import type { StreamPlan } from '../../lcore/streams.ts';
+import { pairsWithItself, planStreams } from '../../lcore/streams.ts';
 
 /** Bytes of an Ethernet, IPv4 and UDP header: the shortest packet that txonly makes. */
 const minTxPacket = 42;

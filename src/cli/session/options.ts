@@ -5,7 +5,7 @@
  */
 import type { MacAddress } from '../../net/mac-address.ts';
 import type { EventName } from './events.ts';
-import type { Topology } from './streams.ts';
+import type { Topology } from '../../lcore/streams.ts';
 
 export interface SessionOptions {
   readonly interactive: boolean;

@@ -19,9 +19,19 @@ export interface GeneratedPacket {
 }
 
 /** txonly: the benchmark network 198.18.0.0/15 (RFC 2544), discard port. */
-export const TXONLY_FLOW = { sourceAddress: [198, 18, 0, 1], destinationAddress: [198, 18, 0, 2], sourcePort: 9, destinationPort: 9 } as const;
+export const TXONLY_FLOW = {
+  sourceAddress: [198, 18, 0, 1],
+  destinationAddress: [198, 18, 0, 2],
+  sourcePort: 9,
+  destinationPort: 9,
+} as const;
 /** flowgen: the destination counts up from 10.253.0.0. */
-export const FLOWGEN_FLOW = { sourceAddress: [10, 254, 0, 0], destinationAddress: [10, 253, 0, 0], sourcePort: 1000, destinationPort: 1001 } as const;
+export const FLOWGEN_FLOW = {
+  sourceAddress: [10, 254, 0, 0],
+  destinationAddress: [10, 253, 0, 0],
+  sourcePort: 1000,
+  destinationPort: 1001,
+} as const;
 
 /** The 42 bytes of headers, IPv4 checksum filled in, UDP checksum left out (0). */
 export function generatedHeaders(packet: GeneratedPacket): Uint8Array {

@@ -8,7 +8,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openQueue, type QueueFunctions } from '../port/queue-functions.ts';
 import { loadKernels } from '../ring/kernels.ts';
 import { pinThread, threadId } from '../system/cpu.ts';
-import { describePackets } from './display/packet-dump.ts';
+import { describePackets } from './packet-dump.ts';
 import type { EngineStream, ForwardingEngine } from './engines/engine.ts';
 import { loadEngine } from './engines/index.ts';
 import {

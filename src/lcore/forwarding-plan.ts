@@ -1,6 +1,6 @@
 /**
  * What one run of forwarding is made of: the streams, the engine that moves their packets, and the counters that come back.
- * The session (session.ts) makes the plan; the lcores (lcores.ts) carry it out.
+ * The session (../cli/session.ts) or launch() makes the plan; the lcores (lcores.ts) carry it out.
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';

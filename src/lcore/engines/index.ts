@@ -23,7 +23,11 @@ function isEngine(value: unknown): value is ForwardingEngine {
 
 /** Node before 22.18 needs a loader for TypeScript; a project with tsx has one. */
 async function registerTypeScript(): Promise<void> {
-  if ((process.features as { readonly typescript?: unknown }).typescript !== undefined && (process.features as { readonly typescript?: unknown }).typescript !== false) return;
+  if (
+    (process.features as { readonly typescript?: unknown }).typescript !== undefined &&
+    (process.features as { readonly typescript?: unknown }).typescript !== false
+  )
+    return;
   const { createRequire } = await import('node:module');
   const api = createRequire(`${process.cwd()}/`).resolve('tsx/esm/api');
   const { register } = (await import(pathToFileURL(api).href)) as { readonly register: () => void };
@@ -42,7 +46,10 @@ export async function loadEngine(name: string): Promise<ForwardingEngine> {
     const { engine } = (await import(name)) as { readonly engine?: unknown };
     if (isEngine(engine)) return engine;
   } catch (cause) {
-    throw new VirtioError(`forwarding engine ${name}: ${cause instanceof Error ? cause.message : String(cause)}`, { code: 'ENOENT', cause });
+    throw new VirtioError(`forwarding engine ${name}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      code: 'ENOENT',
+      cause,
+    });
   }
   throw new VirtioError(`forwarding engine ${name}: the module has no export 'engine' with a forward(stream) function`, { code: 'EINVAL' });
 }

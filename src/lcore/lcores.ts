@@ -157,7 +157,8 @@ export class WorkerLcores implements Lcores {
     // from here on the queues are the main thread's
     for (const { stream } of this.#streams) {
       const { rx, tx } = this.#handles(stream);
-      for (const handle of [rx, tx]) if (handle !== undefined) this.#options.arena.views.u32[(handle.state + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
+      for (const handle of [rx, tx])
+        if (handle !== undefined) this.#options.arena.views.u32[(handle.state + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
     }
   }
 
@@ -184,7 +185,7 @@ export class WorkerLcores implements Lcores {
     });
     for (const { running, rounds, before } of inside) {
       // two rounds on, the lcore has begun one after the call
-      while (Atomics.load(i32, running) !== 0 && ((Atomics.load(i32, rounds) - before) >>> 0) < 2) {
+      while (Atomics.load(i32, running) !== 0 && (Atomics.load(i32, rounds) - before) >>> 0 < 2) {
         await new Promise((resolve) => setTimeout(resolve, GRACE_MILLISECONDS));
       }
     }
@@ -203,7 +204,10 @@ export class WorkerLcores implements Lcores {
     const { arena, target } = this.#options;
     const control = arena.allocateOwn(CONTROL_BYTES, `the control words of lcore ${String(id)}`);
     const data: LcoreStart = { share: arena.share(), target, lcore: id, cpus, slot, control };
-    const worker = new Worker(new URL('../../dist/cli/lcore-worker.js', import.meta.url), { workerData: data, name: `lcore-${String(id)}` });
+    const worker = new Worker(new URL('../../dist/lcore/lcore-worker.js', import.meta.url), {
+      workerData: data,
+      name: `lcore-${String(id)}`,
+    });
     const lcore: Lcore = { id, slot, worker, control, waiting: undefined, busy: false };
     this.#lcores.push(lcore);
     return new Promise<number>((resolve, reject) => {

@@ -6,8 +6,8 @@
  * otherwise one stream a port, on queue 0.
  * @module
  */
-import type { MacAddress } from '../../net/mac-address.ts';
-import type { Stream } from '../forwarding-plan.ts';
+import type { MacAddress } from '../net/mac-address.ts';
+import type { Stream } from './forwarding-plan.ts';
 
 export const topologies = ['paired', 'chained', 'loop'] as const;
 export type Topology = (typeof topologies)[number];

@@ -2,13 +2,9 @@
  * `set verbose 1` (received), 2 (sent), 3 (both): a line a packet.
  * @module
  */
-import {
-  MBUF_DATA,
-  MBUF_LENGTH,
-  MBUF_SEGMENTS,
-} from '../../memory/mbuf-layout.ts';
-import type { ArenaViews } from '../../memory/arena.ts';
-import { formatMac } from '../../net/mac-address.ts';
+import { MBUF_DATA, MBUF_LENGTH, MBUF_SEGMENTS } from '../memory/mbuf-layout.ts';
+import type { ArenaViews } from '../memory/arena.ts';
+import { formatMac } from '../net/mac-address.ts';
 
 export interface PacketPlace {
   readonly port: number;
