@@ -59,8 +59,9 @@ function roomStride(dataRoom: number): number {
   return Math.ceil(dataRoom / 64) * 64;
 }
 
+/** A cache that holds one mbuf too few for a burst as large as itself is given a whole cache more. */
 function cacheEntries(cacheSize: number): number {
-  return Math.ceil((cacheSize + (cacheSize >>> 1) + 33) / 16) * 16;
+  return Math.ceil((2 * cacheSize + 1) / 16) * 16;
 }
 
 /**
