@@ -9,7 +9,8 @@ import { findCommand } from '../../bench/programs.ts';
 
 export type Program = 'dpdk-ts' | 'dpdk';
 
-const OURS = fileURLToPath(new URL('../../dist/cli/testpmd-main.js', import.meta.url));
+/** DPDK_TS_TESTPMD names another build's: of an installed package, of an older version. */
+const OURS = process.env['DPDK_TS_TESTPMD'] ?? fileURLToPath(new URL('../../dist/cli/testpmd-main.js', import.meta.url));
 
 /** Path of an executable on PATH or in the administrator's directories, or undefined. */
 export function findExecutable(name: string): string | undefined {

@@ -141,7 +141,10 @@ export class RawDriver implements Disposable {
   }
 
   async handshake({ features, steps = Infinity }: HandshakeOptions = {}): Promise<void> {
-    for (const [, step] of this.handshakeSteps(features).slice(0, steps)) await step();
+    const all = this.handshakeSteps(features);
+    for (const [, step] of all.slice(0, steps)) await step();
+    // a packet that meets a ring not yet enabled is discarded, rightly: wait until the device has read everything
+    if (steps >= all.length) await this.ask(Request.GET_FEATURES);
   }
 
   write(offset: number, bytes: Uint8Array): void {

@@ -137,6 +137,7 @@ export class RingBench implements Disposable {
   }
 
   writeRegions(table: number, regions: readonly Region[]): void {
+    this.u32.fill(0, table >>> 2, (table + REGIONS_BYTES) >>> 2);
     this.u32[table >>> 2] = regions.length;
     for (const [index, { guest, size, offset }] of regions.entries()) {
       const entry = table + REGION_FIRST + index * REGION_BYTES;

@@ -284,9 +284,9 @@ export class Testpmd implements AsyncDisposable {
 
 /** Processes that live: ended with the test process, however that ends. */
 const living = new Set<Testpmd>();
+process.once('exit', killLiving);
 
 function registerForCleanup(testpmd: Testpmd): void {
-  if (living.size === 0) process.once('exit', killLiving);
   living.add(testpmd);
 }
 
