@@ -45,11 +45,32 @@ async function buildKernels() {
   writeFileSync(join(root, 'dist', 'kernels.wasm'), written.get('kernels.wasm'));
 }
 
+/** Kernels' integers are numbers to whoever reads the declarations: `u32` is nobody's type but ours. */
+function rewriteDeclarations(directory) {
+  for (const entry of readdirSync(directory, { recursive: true })) {
+    if (!entry.endsWith('.d.ts')) continue;
+    const path = join(directory, entry);
+    const text = readFileSync(path, 'utf8');
+    const rewritten = text.replace(/^(?!\s*[/*]).*: [ui]32\b.*$/gm, (line) => line.replace(/: [ui]32\b/g, ': number'));
+    if (rewritten !== text) writeFileSync(path, rewritten);
+  }
+}
+
+/** Removes what sources that are gone left behind: it would be packed. */
+function removeStale(directory) {
+  for (const entry of readdirSync(directory, { recursive: true })) {
+    const source = /^(.*?)(\.d\.ts|\.js)(\.map)?$/.exec(entry)?.[1];
+    if (source !== undefined && !existsSync(join(root, 'src', `${source}.ts`))) rmSync(join(directory, entry));
+  }
+}
+
 process.chdir(root);
 rmSync(stamp, { force: true });
 mkdirSync('dist', { recursive: true });
 const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
 if (tsc.status !== 0) process.exit(1);
+rewriteDeclarations('dist');
+removeStale('dist');
 await buildKernels();
 for (const name of Object.values(JSON.parse(readFileSync('package.json', 'utf8')).bin)) if (existsSync(name)) chmodSync(name, 0o755);
 writeFileSync(stamp, '');

@@ -48,7 +48,12 @@ const GRACE_MILLISECONDS = 1;
 export interface LcoreOptions {
   readonly id: number;
   readonly cpus: readonly number[];
+  /** Cache slot in pools, 1 and up; default: the place in the list, from 1. */
+  readonly slot?: number | undefined;
 }
+
+/** Threads of all lcores of the process: pinning the others leaves them where they are. */
+const lcoreThreads = new Set<number>();
 
 export interface WorkerLcoresOptions {
   readonly arena: Arena;
@@ -72,6 +77,7 @@ interface Lcore {
   /** Resolves the answer that is waited for. */
   waiting: { readonly type: FromLcore['type']; readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined;
   busy: boolean;
+  thread: number;
 }
 
 interface RunningStream {
@@ -97,9 +103,9 @@ export class WorkerLcores implements Lcores {
   static async launch(options: WorkerLcoresOptions): Promise<WorkerLcores> {
     const lcores = new WorkerLcores(options);
     try {
-      const threads = await Promise.all(options.forwarding.map((lcore, index) => lcores.#launch(lcore, index + 1)));
+      await Promise.all(options.forwarding.map((lcore, index) => lcores.#launch(lcore, lcore.slot ?? index + 1)));
       // V8's own helpers must not take turns with a poll loop
-      for (const thread of threadIds()) if (!threads.includes(thread)) pinQuietly(options.main.cpus, thread);
+      pinOtherThreads(options.main.cpus);
     } catch (error) {
       await lcores.close();
       throw error;
@@ -196,11 +202,12 @@ export class WorkerLcores implements Lcores {
     if (this.#running) await this.stop();
     this.#open = false;
     await Promise.all(this.#lcores.map(({ worker }) => worker.terminate()));
+    for (const { thread } of this.#lcores) lcoreThreads.delete(thread);
     for (const { control } of this.#lcores.splice(0)) this.#options.arena.own.release(control);
     this.#releaseStreams();
   }
 
-  async #launch({ id, cpus }: LcoreOptions, slot: number): Promise<number> {
+  async #launch({ id, cpus }: LcoreOptions, slot: number): Promise<void> {
     const { arena, target } = this.#options;
     const control = arena.allocateOwn(CONTROL_BYTES, `the control words of lcore ${String(id)}`);
     const data: LcoreStart = { share: arena.share(), target, lcore: id, cpus, slot, control };
@@ -208,9 +215,9 @@ export class WorkerLcores implements Lcores {
       workerData: data,
       name: `lcore-${String(id)}`,
     });
-    const lcore: Lcore = { id, slot, worker, control, waiting: undefined, busy: false };
+    const lcore: Lcore = { id, slot, worker, control, waiting: undefined, busy: false, thread: -1 };
     this.#lcores.push(lcore);
-    return new Promise<number>((resolve, reject) => {
+    return new Promise<void>((resolve, reject) => {
       const fail = (error: Error): void => {
         reject(error);
         this.#failed(lcore, error);
@@ -218,7 +225,9 @@ export class WorkerLcores implements Lcores {
       worker.on('message', (message: FromLcore) => {
         switch (message.type) {
           case 'online':
-            resolve(message.thread);
+            lcore.thread = message.thread;
+            lcoreThreads.add(message.thread);
+            resolve();
             break;
           case 'text':
             this.#options.print(message.text);
@@ -308,6 +317,11 @@ export class WorkerLcores implements Lcores {
       if (Atomics.load(i32, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
     }
   }
+}
+
+/** Pins every thread of the process that is no lcore. */
+export function pinOtherThreads(cpus: readonly number[]): void {
+  for (const thread of threadIds()) if (!lcoreThreads.has(thread)) pinQuietly(cpus, thread);
 }
 
 /** A helper thread may have ended since it was listed. */

@@ -118,7 +118,7 @@ function choosePages(bytes: number, options: ArenaOptions, warn: (message: strin
   const found = pools.map((pool) => `${String(pool.free)} of ${String(pool.total)} pages of ${String(pool.pageSize / KIB)} KiB free`).join(', ');
   warn(
     `not enough huge pages for ${String(Math.ceil(bytes / MIB))} MiB (${found === '' ? 'the kernel has none' : found}): using 4 KiB pages, which are slower. ` +
-      `As root: echo ${String(Math.ceil(bytes / HUGE_PAGE) + 16)} > /proc/sys/vm/nr_hugepages, or give --no-huge`,
+      `As root: echo ${String(Math.ceil(bytes / HUGE_PAGE) + 16)} > /proc/sys/vm/nr_hugepages, or ask for 4 KiB pages at once: --no-huge, or pageSize: 4096 in the library`,
   );
   return { pageSize: 4 * KIB, directory: undefined };
 }
@@ -245,7 +245,7 @@ export class Arena {
     try {
       mapMemory(what, this.base + offset, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED | populate, fd, 0);
     } catch (cause) {
-      throw new VirtioError(`${what}: too few free huge pages; free some, raise /proc/sys/vm/nr_hugepages, ask for less with -m, or give --no-huge`, {
+      throw new VirtioError(`${what}: too few free huge pages; free some, raise /proc/sys/vm/nr_hugepages, ask for less with -m, or give --no-huge (pageSize: 4096 in the library)`, {
         code: 'ENOMEM',
         syscall: 'mmap',
         cause,

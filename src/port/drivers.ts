@@ -19,6 +19,8 @@ export interface PortDriver {
   readonly aliases: readonly string[];
   /** Others connect to it: it is made before ports that connect. */
   readonly serves: boolean;
+  /** It takes `queues=`: the number of queue pairs is agreed with the other side. */
+  readonly agreesOnQueues: boolean;
   /** @throws VirtioError for arguments it does not accept, or when the device is not there */
   readonly create: (context: PortContext, id: number, devargs: Devargs) => Promise<Port>;
 }
@@ -35,20 +37,23 @@ export function findDriver(deviceName: string): PortDriver | undefined {
 }
 
 /**
- * Makes a port from device arguments: `virtio_user0,path=/tmp/sock,queues=2`.
+ * Makes a port from device arguments, as text (`virtio_user0,path=/tmp/sock,queues=2`) or parsed.
  * @throws VirtioError ENODEV for an unknown driver, EINVAL for arguments, or what keeps the device from being there
  */
-export async function createPort(context: PortContext, id: number, text: string): Promise<Port> {
-  const devargs = parseDevargs(text);
-  const driver = findDriver(devargs.name);
-  if (driver === undefined) {
-    const near = nearestName(devargs.name.replace(/\d+$/, ''), driverNames);
-    throw new VirtioError(
-      `no driver for device "${devargs.name}"; ${near === undefined ? '' : `did you mean ${near}? `}known: ${drivers.map(({ name }) => name).join(', ')}`,
-      { code: 'ENODEV' },
-    );
-  }
-  return driver.create(context, id, devargs);
+export async function createPort(context: PortContext, id: number, device: string | Devargs): Promise<Port> {
+  const devargs = typeof device === 'string' ? parseDevargs(device) : device;
+  return requireDriver(devargs.name).create(context, id, devargs);
+}
+
+/** The driver of a device. @throws VirtioError ENODEV with the names that there are */
+export function requireDriver(deviceName: string): PortDriver {
+  const driver = findDriver(deviceName);
+  if (driver !== undefined) return driver;
+  const near = nearestName(deviceName.replace(/\d+$/, ''), driverNames);
+  throw new VirtioError(
+    `no driver for device "${deviceName}"; ${near === undefined ? '' : `did you mean ${near}? `}known: ${drivers.map(({ name }) => name).join(', ')}`,
+    { code: 'ENODEV' },
+  );
 }
 
 export interface FailedPort {

@@ -112,4 +112,4 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Nul
   return Promise.resolve(new NullPort(context, { id, name: devargs.name, devargs: devargs.text, size, copy, receives: !noRx }));
 }
 
-export const nullDriver: PortDriver = { name: 'net_null', aliases: ['eth_null'], serves: false, create };
+export const nullDriver: PortDriver = { name: 'net_null', aliases: ['eth_null'], serves: false, agreesOnQueues: false, create };

@@ -113,4 +113,4 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Rin
   return Promise.resolve(new RingPort(context, { id, name: devargs.name, devargs: devargs.text, mac: randomMac() }));
 }
 
-export const ringDriver: PortDriver = { name: 'net_ring', aliases: ['eth_ring'], serves: false, create };
+export const ringDriver: PortDriver = { name: 'net_ring', aliases: ['eth_ring'], serves: false, agreesOnQueues: false, create };

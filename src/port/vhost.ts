@@ -145,4 +145,4 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Vho
   return Promise.resolve(new VhostPort(context, options));
 }
 
-export const vhost: PortDriver = { name: 'net_vhost', aliases: ['eth_vhost'], serves: true, create };
+export const vhost: PortDriver = { name: 'net_vhost', aliases: ['eth_vhost'], serves: true, agreesOnQueues: true, create };

@@ -67,4 +67,4 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   return port;
 }
 
-export const virtioUser: PortDriver = { name: 'virtio_user', aliases: ['net_virtio_user'], serves: false, create };
+export const virtioUser: PortDriver = { name: 'virtio_user', aliases: ['net_virtio_user'], serves: false, agreesOnQueues: true, create };

@@ -1,0 +1,32 @@
+/**
+ * The library: ports, packets, and engines on lcores. Subpaths (`dpdk-ts/port`, `dpdk-ts/memory` ...) lead to what is underneath.
+ * @module
+ */
+export { createEnvironment, type Environment, type EnvironmentOptions } from './library/environment.ts';
+export {
+  launch,
+  type LaunchedLcores,
+  type LaunchedStream,
+  type LaunchOptions,
+  type LcoreChoice,
+  type ModuleUrl,
+} from './library/launch.ts';
+export {
+  openPort,
+  type DriverOptions,
+  type NullOptions,
+  type OpenPortOptions,
+  type VhostOptions,
+  type VirtioUserOptions,
+} from './library/open-port.ts';
+export type { Packet } from './library/packet.ts';
+export type { Burst, PacketArena } from './library/packet-arena.ts';
+export type { PacketPort, PacketsOptions, SendOptions, WaitForLinkOptions } from './library/packet-port.ts';
+export type { Signal } from './library/wait.ts';
+export type { EngineStream, ForwardingEngine } from './lcore/engines/engine.ts';
+export type { StreamCounters } from './lcore/forwarding-plan.ts';
+export type { Topology } from './lcore/streams.ts';
+export { parseEthernet, type EthernetHeader } from './net/ethernet.ts';
+export { formatMac, parseMac, type MacAddress } from './net/mac-address.ts';
+export type { ExtendedStatistic, Link, Port, PortEvent, PortInfo, PortState, PortStatistics } from './port/port.ts';
+export { VirtioError, type VirtioErrorDetails } from './system/error.ts';

@@ -1,0 +1,158 @@
+/**
+ * Opening ports by driver and keys, or by device arguments as `--vdev` takes them.
+ * @module
+ */
+import { parseDevargs, type Devargs } from '../port/devargs.ts';
+import { createPort, requireDriver } from '../port/drivers.ts';
+import type { Port } from '../port/port.ts';
+import { VirtioError } from '../system/error.ts';
+import { defaultEnvironment, Environment, openEnvironment, type EnvironmentOptions } from './environment.ts';
+import { PacketPort } from './packet-port.ts';
+
+/** What every driver takes. */
+export interface OpenPortOptions {
+  /**
+   * The environment to open the port in, or options for one of its own, which closes with the port. Default: one that all
+   * ports of the process share.
+   */
+  readonly environment?: Environment | EnvironmentOptions | undefined;
+  /** Queue pairs. Default 1. With virtio_user and net_vhost the other side must offer as many. */
+  readonly queues?: number | undefined;
+}
+
+/** Keys of virtio_user: the driver side, over a vhost-user socket. The names are DPDK's. */
+export interface VirtioUserOptions extends OpenPortOptions {
+  /** Path of the socket. */
+  readonly path: string;
+  /** Listen on the path instead of connecting to it. */
+  readonly server?: boolean | undefined;
+  /** `AA:BB:CC:DD:EE:FF`; a random address by default. */
+  readonly mac?: string | undefined;
+  /** Descriptors of each ring: a power of two. Default 256. */
+  readonly queue_size?: number | undefined;
+  /** Packets may lie in several receive buffers. Default true. */
+  readonly mrg_rxbuf?: boolean | undefined;
+  /** Offer VIRTIO_F_IN_ORDER. Default true. */
+  readonly in_order?: boolean | undefined;
+  /** Mbit/s to report. Default 0: unknown. */
+  readonly speed?: number | undefined;
+  /** Accept promiscuous and all-multicast settings. Default false. */
+  readonly cq?: boolean | undefined;
+}
+
+/** Keys of net_vhost: the device side of a vhost-user socket. */
+export interface VhostOptions extends OpenPortOptions {
+  /** Path of the socket. */
+  readonly iface: string;
+  /** Connect to the path instead of listening on it. */
+  readonly client?: boolean | undefined;
+}
+
+/** Keys of net_null: receives packets out of nothing and sends into nothing. */
+export interface NullOptions extends OpenPortOptions {
+  /** Bytes of a received packet, 14..9000. Default 64. */
+  readonly size?: number | undefined;
+  /** Copy every packet's bytes. Default false. */
+  readonly copy?: boolean | undefined;
+  /** Receive nothing. Default false. */
+  readonly 'no-rx'?: boolean | undefined;
+}
+
+/** Options by driver. */
+export interface DriverOptions {
+  readonly virtio_user: VirtioUserOptions;
+  readonly net_virtio_user: VirtioUserOptions;
+  readonly net_vhost: VhostOptions;
+  readonly eth_vhost: VhostOptions;
+  readonly net_null: NullOptions;
+  readonly eth_null: NullOptions;
+  readonly net_ring: OpenPortOptions;
+  readonly eth_ring: OpenPortOptions;
+}
+
+type Value = string | number | boolean | undefined;
+
+function valueText(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+}
+
+function keysOf(options: OpenPortOptions): readonly [string, string | number | boolean][] {
+  const { environment: _environment, queues: _queues, ...keys } = options;
+  return Object.entries(keys as Readonly<Record<string, Value>>).flatMap(([key, value]): [string, string | number | boolean][] => {
+    if (value === undefined) return [];
+    if (!['string', 'number', 'boolean'].includes(typeof value)) throw new TypeError(`${key}: use a text, a number or true or false`);
+    return [[key, value]];
+  });
+}
+
+/** The device that was asked for: what the text says and the options together. */
+function describe(device: string, options: OpenPortOptions, queueKey: boolean): Devargs {
+  const given = parseDevargs(device);
+  const { queues } = options;
+  const keys = [...keysOf(options), ...(queueKey && queues !== undefined ? [['queues', queues] as const] : [])];
+  const added = keys.map(([key, value]) => ({ key, value: valueText(value) }));
+  const twice = added.find(({ key }) => given.args.some((argument) => argument.key === key));
+  if (twice !== undefined) throw new VirtioError(`${given.name}: ${twice.key} is given twice`, { code: 'EINVAL' });
+  const args = [...given.args, ...added];
+  return { name: given.name, args, text: args.map(({ key, value }) => (value === undefined ? key : `${key}=${value}`)).join(',') };
+}
+
+async function configure(environment: Environment, port: Port, queues: number): Promise<void> {
+  const { rxOffloadCapabilities: rxOffloads, txOffloadCapabilities: txOffloads } = port.info;
+  await port.configure({ rxQueues: queues, txQueues: queues, rxOffloads, txOffloads });
+  for (let queue = 0; queue < queues; queue++) {
+    await port.setupRxQueue(queue, { descriptors: 0, pool: environment.arena.pool });
+    await port.setupTxQueue(queue, { descriptors: 0 });
+  }
+}
+
+/**
+ * Opens a port, stopped, its queues set up.
+ *
+ * ```ts
+ * await using port = await openPort('virtio_user', { path: '/tmp/vhost.sock' });
+ * await using other = await openPort('net_vhost0,iface=/tmp/s.sock,queues=2');
+ * ```
+ * @param device name of a driver, with a number at its end or without; or device arguments as `--vdev` of testpmd takes them
+ * @param options keys of the device as in its arguments, and what every driver takes
+ * @throws VirtioError ENODEV for an unknown driver, EINVAL for keys and values that it does not accept, ENOENT or
+ * ECONNREFUSED when nobody listens on the socket, EADDRINUSE when somebody else does, ENOMEM
+ */
+export function openPort<Driver extends keyof DriverOptions>(
+  device: Driver | `${Driver}${number}`,
+  options: DriverOptions[Driver],
+): Promise<PacketPort>;
+export function openPort(device: string, options?: OpenPortOptions): Promise<PacketPort>;
+export async function openPort(device: string, options: OpenPortOptions = {}): Promise<PacketPort> {
+  const driver = requireDriver(parseDevargs(device).name);
+  const devargs = describe(device, options, driver.agreesOnQueues);
+  const { queues } = options;
+  if (queues !== undefined && (!Number.isInteger(queues) || queues < 1)) throw new RangeError(`queues ${String(queues)}: use 1 or more`);
+  const [environment, own] = environmentOf(options);
+  let id: number | undefined;
+  try {
+    const place = environment.beginPort(devargs.name);
+    id = place.id;
+    const ethdev = await createPort(environment.context, id, { ...devargs, name: place.name });
+    try {
+      await configure(environment, ethdev, driver.agreesOnQueues ? ethdev.info.maxRxQueues : (queues ?? 1));
+    } catch (error) {
+      await ethdev.close();
+      throw error;
+    }
+    const port = new PacketPort(environment, ethdev);
+    environment.addPort(id, port);
+    return port;
+  } catch (error) {
+    if (id !== undefined) await environment.abandonPort(id);
+    if (own) await environment.close();
+    throw error;
+  }
+}
+
+/** The environment to use, and whether it is the port's own. */
+function environmentOf({ environment }: OpenPortOptions): readonly [Environment, boolean] {
+  if (environment === undefined) return [defaultEnvironment(), false];
+  if (environment instanceof Environment) return [environment, false];
+  return [openEnvironment(environment, true), true];
+}

@@ -1,0 +1,24 @@
+/**
+ * `dpdk-ts/port`: the ethdev and its drivers, without the library's conveniences.
+ * @module
+ */
+export type { PortContext } from './context.ts';
+export { parseDevargs, readDevargs, type DeviceArgument, type Devargs, type DevargsReader, type UnsignedRange } from './devargs.ts';
+export { createPort, createPorts, driverNames, type FailedPort, type PortDriver } from './drivers.ts';
+export { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+export type {
+  DescriptorLimits,
+  ExtendedStatistic,
+  Link,
+  Port,
+  PortConfiguration,
+  PortEvent,
+  PortInfo,
+  PortState,
+  PortStatistics,
+  QueueInfo,
+  RxQueueConfiguration,
+  TxQueueConfiguration,
+} from './port.ts';
+export { openQueue, type QueueFunctions } from './queue-functions.ts';
+export type { QueueHandle, QueueKind } from './queue.ts';
