@@ -19,7 +19,7 @@ import { checkAgainstPorts } from './arguments/port-checks.ts';
 import type { TestpmdOptions } from './arguments/testpmd.ts';
 import { engineNames } from '../lcore/engines/index.ts';
 import { WorkerLcores } from '../lcore/lcores.ts';
-import { runNonInteractive } from './non-interactive.ts';
+import { runNonInteractive, type StandardInput } from './non-interactive.ts';
 import { announceOptions, Session } from './session.ts';
 import { sessionOptions } from './session/from-arguments.ts';
 import { onTermination } from './session/termination.ts';
@@ -44,8 +44,16 @@ function fatal(error: unknown): 1 {
   return 1;
 }
 
+/** For programs that are a testpmd with something more. */
+export interface TestpmdHooks {
+  /** Looks at the session once its ports are started, before forwarding begins. */
+  readonly observe?: (session: Session) => void;
+  /** Takes the place of standard input. */
+  readonly input?: StandardInput;
+}
+
 /** Runs testpmd with `argv` (without the program's name); resolves with the exit status. */
-export async function runTestpmd(argv: readonly string[]): Promise<number> {
+export async function runTestpmd(argv: readonly string[], hooks: TestpmdHooks = {}): Promise<number> {
   const cpus = availableCpus();
   const present = Array.from({ length: onlineCpus() }, (_, cpu) => cpu);
   const parsed = parseCommandLine(argv, { programName: PROGRAM, availableCpus: cpus, presentCpus: present, drivers: driverNames });
@@ -64,7 +72,7 @@ export async function runTestpmd(argv: readonly string[]): Promise<number> {
   for (const line of parsed.notices) warn(line);
   await using cleanup = new Closers();
   try {
-    return await runParsed(parsed.eal, parsed.testpmd, cleanup);
+    return await runParsed(parsed.eal, parsed.testpmd, cleanup, hooks);
   } catch (error) {
     return fatal(error);
   }
@@ -89,7 +97,7 @@ class Closers implements AsyncDisposable {
   }
 }
 
-async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Closers): Promise<number> {
+async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Closers, hooks: TestpmdHooks): Promise<number> {
   using termination = onTermination();
   const peers = readPeers(testpmd);
   if (typeof peers === 'number') return peers;
@@ -120,18 +128,17 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     arena.close();
   });
   const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
-  let lcores: WorkerLcores | undefined;
+  // what comes later, and is asked for by what comes first
+  const later: { lcores?: WorkerLcores; session?: Session; mempool?: Mempool } = {};
   const context: PortContext = {
     arena,
     main: loadKernels(target, arena),
-    gracePeriod: () => lcores?.gracePeriod() ?? Promise.resolve(),
+    gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
     log: warn,
   };
-  let session: Session | undefined;
-  let mempool: Mempool | undefined;
   const pool = (): Mempool => {
-    if (mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
-    return mempool;
+    if (later.mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
+    return later.mempool;
   };
   const launching = WorkerLcores.launch({
     arena,
@@ -139,11 +146,11 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     main,
     forwarding,
     pool,
-    port: (id) => session?.ports.get(id)?.port,
+    port: (id) => later.session?.ports.get(id)?.port,
     print: say,
     onFailure: (error) => {
       warn(error.message);
-      session?.interrupt();
+      later.session?.interrupt();
     },
   });
   // the Workers start while the ports look for their devices
@@ -160,9 +167,9 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   }
   if (failed.length > 0) warn('EAL: Bus (vdev) probe failed.');
   if (ports.length === 0) warn('testpmd: No probed ethernet devices');
-  lcores = await launching;
-  const launched = lcores;
-  cleanup.defer(() => launched.close());
+  const lcores = await launching;
+  later.lcores = lcores;
+  cleanup.defer(() => lcores.close());
 
   const options = sessionOptions(testpmd, peers);
   announceOptions(options, say);
@@ -177,10 +184,10 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   }
   say(`testpmd: create a new mbuf pool <${POOL_NAME}>: n=${String(memory.mbufs)}, size=${String(testpmd.mbufSize)}, socket=0\n`);
   say('testpmd: preferred mempool ops selected: ring_mp_mc\n');
-  const made = createMempool(arena, { name: POOL_NAME, count: memory.mbufs, dataRoom: testpmd.mbufSize, cacheSize: testpmd.mbcache });
-  mempool = made;
+  const mempool = createMempool(arena, { name: POOL_NAME, count: memory.mbufs, dataRoom: testpmd.mbufSize, cacheSize: testpmd.mbcache });
+  later.mempool = mempool;
   cleanup.defer(() => {
-    made.close();
+    mempool.close();
   });
   const running = new Session({
     options,
@@ -196,11 +203,13 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     },
     signal: termination.signal,
   });
-  session = running;
+  later.session = running;
   cleanup.defer(() => closeAll(running.ports.list().map(({ port }) => port)));
   await running.begin();
-  if (options.interactive) await runShell(running, { input: process.stdin, output: process.stdout });
-  else await runNonInteractive(running, process.stdin);
+  hooks.observe?.(running);
+  const { input = process.stdin } = hooks;
+  if (options.interactive) await runShell(running, { input, output: process.stdout });
+  else await runNonInteractive(running, input);
   return 0;
 }
 
