@@ -418,14 +418,14 @@ function takeUsed(queue: u32, handled: u32, mask: u32): u32 {
   return mbuf;
 }
 
-/** Appends the buffers 2..`buffers` of a packet; returns the packet's length or 0 after an error. */
+/** Appends the buffers 2..`buffers` of a packet; returns the packet's length, or 0xffffffff after an error. */
 function takeMore(queue: u32, packet: u32, handled: u32, buffers: u32, mask: u32): u32 {
   const header: u32 = ld32(queue + Q_HEADER);
   let length: u32 = ld32(packet + MBUF_LENGTH);
   let last: u32 = packet;
   for (let more: u32 = 1; more < buffers; more++) {
     const mbuf: u32 = takeUsed(queue, (handled + more) & 0xffff, mask);
-    if (mbuf === 0) return 0;
+    if (mbuf === 0) return 0xffffffff;
     // later buffers carry no header: their data start where it would be (virtio 1.2, 5.1.6.4)
     st32(mbuf + MBUF_DATA, ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header);
     length += ld32(mbuf + MBUF_SEGMENT_LENGTH);
@@ -501,7 +501,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     st32(packet + MBUF_LENGTH, length);
     if (buffers > 1) {
       length = takeMore(queue, packet, handled, buffers, mask);
-      if (length === 0) {
+      if (length === 0xffffffff) {
         packetFree(packet, lcore);
         break;
       }
