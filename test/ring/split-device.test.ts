@@ -1,0 +1,807 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MBUF_DATA, MBUF_PORT } from '../../src/memory/mbuf-layout.ts';
+import type { Mempool } from '../../src/memory/mempool.ts';
+import {
+  Q_DROPPED,
+  Q_ERRORS,
+  Q_NO_MBUF,
+  Q_NOTIFY,
+  Q_PACKETS,
+  Q_STATE,
+  QUEUE_DISABLED,
+  QUEUE_ERROR_ADDRESS,
+  QUEUE_ERROR_CHAIN,
+  QUEUE_ERROR_ID,
+  QUEUE_ERROR_INDEX,
+  QUEUE_IN_ORDER,
+  QUEUE_MERGEABLE,
+  QUEUE_STOPPED,
+} from '../../src/ring/queue-layout.ts';
+import { DeviceQueue, splitRingBytes } from '../../src/ring/virtqueue.ts';
+import { counter, frame, RingBench, TARGETS, type Region } from '../support/ring-pair.ts';
+
+const NEXT = 1;
+const WRITE = 2;
+const INDIRECT = 4;
+/** Where the driver's buffers lie, as it says itself: 4 GiB and up, so that both words of an address count. */
+const GUEST = 0x1_0000_0000n;
+const BUFFERS = 256 * 1024;
+
+interface Link {
+  readonly address: bigint;
+  readonly length: number;
+  readonly flags?: number;
+  readonly next?: number;
+}
+
+/** A driver written by hand (virtio 1.2, 2.7): rings and buffers byte by byte, whatever they are to be. */
+class HandDriver {
+  readonly bench: RingBench;
+  readonly size: number;
+  readonly descriptors: number;
+  readonly available: number;
+  readonly used: number;
+  readonly buffers: number;
+  readonly device: DeviceQueue;
+  #index: number;
+
+  constructor(
+    bench: RingBench,
+    options: {
+      readonly size?: number;
+      readonly features?: number;
+      readonly header?: number;
+      readonly pool?: Mempool;
+      readonly index?: number;
+      readonly regions?: (buffers: number) => readonly Region[];
+    } = {},
+  ) {
+    const { size = 16, features = 0, header = 12, pool, index = 0 } = options;
+    this.bench = bench;
+    this.size = size;
+    const bytes = splitRingBytes(size);
+    this.descriptors = bench.published(bytes.descriptors, 16);
+    this.available = bench.published(bytes.available, 4);
+    this.used = bench.published(bytes.used, 4);
+    this.buffers = bench.published(BUFFERS, 4096);
+    this.#index = index;
+    bench.st16(this.available + 2, index);
+    bench.st16(this.used + 2, index);
+    const regions = options.regions?.(this.buffers) ?? [{ guest: GUEST, size: BUFFERS, offset: this.buffers }];
+    this.device = new DeviceQueue(bench.arena, { name: 'device', port: 7, pool: pool?.offset });
+    this.device.attach({
+      size,
+      descriptors: this.descriptors,
+      available: this.available,
+      used: this.used,
+      features,
+      headerBytes: header,
+      regions: bench.regions(regions),
+    });
+    this.device.setState(1);
+  }
+
+  /** Guest address of a byte of the buffers. */
+  at(offset: number): bigint {
+    return GUEST + BigInt(offset);
+  }
+
+  write(offset: number, bytes: Uint8Array): void {
+    this.bench.write(this.buffers + offset, bytes);
+  }
+
+  read(offset: number, length: number): Buffer {
+    return this.bench.read(this.buffers + offset, length);
+  }
+
+  descriptor(index: number, { address, length, flags = 0, next = 0 }: Link): void {
+    const { bench } = this;
+    const at = this.descriptors + 16 * index;
+    bench.st32(at, Number(address & 0xffff_ffffn));
+    bench.st32(at + 4, Number(address >> 32n));
+    bench.st32(at + 8, length);
+    bench.st16(at + 12, flags);
+    bench.st16(at + 14, next);
+  }
+
+  /** Descriptors from `first` on, each linked to the next one. */
+  chain(first: number, links: readonly Omit<Link, 'next'>[]): void {
+    for (const [place, link] of links.entries()) {
+      const more = place + 1 < links.length;
+      this.descriptor(first + place, { ...link, flags: (link.flags ?? 0) | (more ? NEXT : 0), next: more ? first + place + 1 : 0 });
+    }
+  }
+
+  offer(...heads: readonly number[]): void {
+    for (const head of heads) {
+      this.bench.st16(this.available + 4 + 2 * (this.#index & (this.size - 1)), head);
+      this.#index = (this.#index + 1) & 0xffff;
+    }
+    this.bench.st16(this.available + 2, this.#index);
+  }
+
+  jump(by: number): void {
+    this.#index = (this.#index + by) & 0xffff;
+    this.bench.st16(this.available + 2, this.#index);
+  }
+
+  get usedIndex(): number {
+    return this.bench.ld16(this.used + 2);
+  }
+
+  usedElement(at: number): { readonly id: number; readonly length: number } {
+    const element = this.used + 4 + 8 * (at & (this.size - 1));
+    return { id: this.bench.ld32(element), length: this.bench.ld32(element + 4) };
+  }
+
+  receive(count = 32): Buffer[] {
+    return this.bench.take(this.bench.kernels.splitDeviceDequeue, this.device.offset, count);
+  }
+
+  send(pool: Mempool, ...packets: readonly Uint8Array[]): number {
+    const mbufs = packets.map((bytes) => this.bench.packet(pool, bytes) ?? 0);
+    return this.bench.send(this.bench.kernels.splitDeviceEnqueue, this.device.offset, mbufs);
+  }
+
+  get error(): number {
+    return this.device.error;
+  }
+}
+
+const header = (length = 12): Buffer => Buffer.alloc(length, 0x77);
+
+describe.each(TARGETS)('taking packets as a device on %s', (target) => {
+  let bench: RingBench;
+  let pool: Mempool;
+  const open: HandDriver[] = [];
+  beforeEach(() => {
+    bench = new RingBench(target);
+    pool = bench.pool({ count: 256 });
+  });
+  afterEach(() => {
+    for (const driver of open.splice(0)) driver.device.close();
+    bench[Symbol.dispose]();
+  });
+  const hand = (options: ConstructorParameters<typeof HandDriver>[1] = {}): HandDriver => {
+    const driver = new HandDriver(bench, { pool, ...options });
+    open.push(driver);
+    return driver;
+  };
+
+  it.each([10, 12])('takes what follows the header of %i bytes, whatever the header says', (bytes) => {
+    const driver = hand({ header: bytes });
+    driver.write(0, Buffer.concat([Buffer.alloc(bytes, 0xff), frame(60)]));
+    driver.descriptor(3, { address: driver.at(0), length: bytes + 60 });
+    driver.offer(3);
+    expect(bench.kernels.splitDeviceDequeue(driver.device.offset, bench.handles, 8)).toBe(1);
+    const [packet = 0] = bench.listed(1);
+    expect(bench.bytesOf(packet)).toEqual(frame(60));
+    expect(bench.ld16(packet + MBUF_PORT)).toBe(7);
+    bench.kernels.packetFree(packet, 0);
+    expect([driver.usedIndex, driver.usedElement(0)]).toEqual([1, { id: 3, length: 0 }]);
+  });
+
+  it('takes data at any alignment', () => {
+    const driver = hand();
+    for (const at of [1, 2, 3, 5, 7]) {
+      driver.write(at, Buffer.concat([header(), frame(99, at)]));
+      driver.descriptor(0, { address: driver.at(at), length: 12 + 99 });
+      driver.offer(0);
+      expect(driver.receive()).toEqual([frame(99, at)]);
+    }
+  });
+
+  it('assumes nothing about how the driver frames header and packet', () => {
+    // virtio 1.2, 2.7.4.1: "The device MUST NOT make assumptions about the particular arrangement of descriptors"
+    const bytes = Buffer.concat([header(), frame(200, 4)]);
+    const cuts: readonly (readonly number[])[] = [
+      [12, 200],
+      [10, 2, 200],
+      [1, 11, 200],
+      [11, 1, 200],
+      [6, 6, 1, 199],
+      [13, 199],
+      [0, 12, 0, 200, 0],
+      [212],
+      [5, 207],
+    ];
+    const driver = hand();
+    driver.write(0, bytes);
+    for (const cut of cuts) {
+      let at = 0;
+      const links = cut.map((length) => ({ address: driver.at((at += length) - length), length }));
+      driver.chain(2, links);
+      driver.offer(2);
+      expect(driver.receive()).toEqual([frame(200, 4)]);
+    }
+    expect(driver.usedIndex).toBe(cuts.length);
+  });
+
+  it('takes a chain as long as the ring', () => {
+    const driver = hand({ size: 16 });
+    const bytes = Buffer.concat([header(), frame(308, 2)]);
+    driver.write(0, bytes);
+    driver.chain(
+      0,
+      Array.from({ length: 16 }, (_, at) => ({ address: driver.at(20 * at), length: 20 })),
+    );
+    driver.offer(0);
+    expect(driver.receive()).toEqual([frame(308, 2)]);
+  });
+
+  it('follows a chain in any order of descriptor numbers', () => {
+    const driver = hand();
+    driver.write(0, header());
+    driver.write(100, frame(40, 1));
+    driver.descriptor(9, { address: driver.at(0), length: 12, flags: NEXT, next: 2 });
+    driver.descriptor(2, { address: driver.at(100), length: 20, flags: NEXT, next: 15 });
+    driver.descriptor(15, { address: driver.at(120), length: 20 });
+    driver.offer(9);
+    expect(driver.receive()).toEqual([frame(40, 1)]);
+    expect(driver.usedElement(0).id).toBe(9);
+  });
+
+  it('spreads a packet larger than a data room over several mbufs', () => {
+    const driver = hand();
+    const bytes = frame(9000, 3);
+    driver.write(0, Buffer.concat([header(), bytes]));
+    driver.descriptor(0, { address: driver.at(0), length: 9012 });
+    driver.offer(0);
+    expect(driver.receive()).toEqual([bytes]);
+  });
+
+  it('takes a packet of 64 KiB, and drops a larger one without losing the next', () => {
+    const driver = hand();
+    const bytes = frame(65_535, 3);
+    driver.write(0, Buffer.concat([header(), bytes]));
+    driver.descriptor(0, { address: driver.at(0), length: 12 + 65_535 });
+    driver.descriptor(1, { address: driver.at(0), length: 12 + 65_535 + 64 });
+    driver.chain(
+      2,
+      Array.from({ length: 3 }, () => ({ address: driver.at(0), length: 40_000 })),
+    );
+    driver.descriptor(6, { address: driver.at(0), length: 72 });
+    driver.offer(0, 1, 2, 6);
+    expect(driver.receive()).toEqual([bytes, frame(65_535, 3).subarray(0, 60)]);
+    expect([counter(driver.device, Q_ERRORS), driver.usedIndex, driver.error]).toEqual([2, 4, 0]);
+  });
+
+  it.each([0, 1, 11, 12, 13, 25])('drops and counts a chain of %i bytes in all, and goes on', (length) => {
+    // no longer than the header, or shorter than an Ethernet header behind it
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    driver.descriptor(0, { address: driver.at(0), length });
+    driver.chain(
+      1,
+      Array.from({ length: 3 }, (_, at) => ({
+        address: driver.at(0),
+        length: at < length % 3 ? Math.ceil(length / 3) : Math.floor(length / 3),
+      })),
+    );
+    driver.descriptor(5, { address: driver.at(0), length: 72 });
+    driver.offer(0, 1, 5);
+    expect(driver.receive()).toEqual([frame(60)]);
+    expect([counter(driver.device, Q_ERRORS), counter(driver.device, Q_PACKETS), driver.usedIndex]).toEqual([2, 1, 3]);
+    expect(pool.free()).toBe(256);
+  });
+
+  it('drops twelve descriptors of one byte: the header and nothing else', () => {
+    const driver = hand();
+    driver.chain(
+      0,
+      Array.from({ length: 12 }, (_, at) => ({ address: driver.at(at), length: 1 })),
+    );
+    driver.offer(0);
+    expect(driver.receive()).toEqual([]);
+    expect([counter(driver.device, Q_ERRORS), driver.error]).toEqual([1, 0]);
+  });
+
+  it('does not look at the address of a descriptor without a length', () => {
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    driver.chain(0, [
+      { address: 0xdead_0000_0000n, length: 0 },
+      { address: driver.at(0), length: 72 },
+      { address: 0xffff_ffff_ffff_ffffn, length: 0 },
+    ]);
+    driver.offer(0);
+    expect(driver.receive()).toEqual([frame(60)]);
+  });
+
+  it('leaves packets in the ring while the pool is empty, and takes them when it is not', () => {
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    for (let at = 0; at < 8; at++) driver.descriptor(at, { address: driver.at(0), length: 72 });
+    driver.offer(0, 1, 2, 3, 4, 5, 6, 7);
+    const held = Array.from({ length: 256 }, () => bench.packet(pool, frame(60)) ?? 0);
+    expect(driver.receive()).toEqual([]);
+    expect([driver.usedIndex, counter(driver.device, Q_NO_MBUF)]).toEqual([0, 1]);
+    for (const packet of held) bench.kernels.packetFree(packet, 0);
+    expect(driver.receive()).toHaveLength(8);
+  });
+
+  it('leaves a large packet in the ring when its further segments cannot be had, and loses no mbuf', () => {
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(9000)]));
+    driver.descriptor(0, { address: driver.at(0), length: 72 });
+    driver.descriptor(1, { address: driver.at(0), length: 9012 });
+    driver.offer(0, 1);
+    const held = Array.from({ length: 253 }, () => bench.packet(pool, frame(60)) ?? 0);
+    expect(driver.receive()).toEqual([frame(9000).subarray(0, 60)]);
+    expect([pool.free(), driver.usedIndex]).toEqual([3, 1]);
+    for (const packet of held) bench.kernels.packetFree(packet, 0);
+    expect(driver.receive()).toEqual([frame(9000)]);
+  });
+
+  it('takes no more than were asked for', () => {
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    for (let at = 0; at < 8; at++) driver.descriptor(at, { address: driver.at(0), length: 72 });
+    driver.offer(0, 1, 2, 3, 4, 5, 6, 7);
+    expect(driver.receive(3)).toHaveLength(3);
+    expect(driver.usedIndex).toBe(3);
+    expect(driver.receive(3)).toHaveLength(3);
+    expect(driver.receive(3)).toHaveLength(2);
+  });
+
+  it('goes on where the used index stands, across the wrap of 16 bits', () => {
+    const driver = hand({ index: 0xfffc });
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    for (let at = 0; at < 8; at++) driver.descriptor(at, { address: driver.at(0), length: 72 });
+    driver.offer(0, 1, 2, 3, 4, 5, 6, 7);
+    expect(driver.receive()).toHaveLength(8);
+    expect(driver.usedIndex).toBe(4);
+    expect(driver.device.nextAvailable).toBe(4);
+    expect(Array.from({ length: 8 }, (_, at) => driver.usedElement(0xfffc + at).id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it.each([
+    [0, 1],
+    [1, 0],
+    [0xfffe, 1],
+    [0xffff, 0],
+  ])('asks for a call according to the flags %i of the available ring: %i', (flags, wanted) => {
+    // virtio 1.2, 2.7.7: VIRTQ_AVAIL_F_NO_INTERRUPT is bit 0
+    const driver = hand();
+    bench.st16(driver.available, flags);
+    driver.descriptor(0, { address: driver.at(0), length: 72 });
+    driver.offer(0);
+    driver.receive();
+    expect(driver.device.get(Q_NOTIFY)).toBe(wanted);
+  });
+
+  it('consumes and discards everything on a ring that is disabled', () => {
+    // vhost-user, "Ring states": a started but disabled network ring processes and discards its descriptors
+    const driver = hand();
+    driver.device.setState(QUEUE_DISABLED);
+    driver.offer(3, 2, 1);
+    expect(driver.receive()).toEqual([]);
+    expect([driver.usedIndex, counter(driver.device, Q_DROPPED), counter(driver.device, Q_PACKETS)]).toEqual([3, 3, 0]);
+    expect([0, 1, 2].map((at) => driver.usedElement(at))).toEqual([3, 2, 1].map((id) => ({ id, length: 0 })));
+    driver.jump(17);
+    driver.receive();
+    expect(driver.error).toBe(QUEUE_ERROR_INDEX);
+  });
+
+  it('does nothing while it is stopped', () => {
+    const driver = hand();
+    driver.device.setState(QUEUE_STOPPED);
+    driver.descriptor(0, { address: driver.at(0), length: 72 });
+    driver.offer(0);
+    expect(driver.receive()).toEqual([]);
+    expect(driver.usedIndex).toBe(0);
+  });
+
+  const broken: readonly (readonly [name: string, error: number, make: (driver: HandDriver) => void])[] = [
+    ['an available index further ahead than the ring is long', QUEUE_ERROR_INDEX, (driver) => driver.jump(17)],
+    ['an available index that goes back', QUEUE_ERROR_INDEX, (driver) => driver.jump(-1)],
+    ['an available entry outside the ring', QUEUE_ERROR_ID, (driver) => driver.offer(16)],
+    ['an available entry of 0xffff', QUEUE_ERROR_ID, (driver) => driver.offer(0xffff)],
+    [
+      'a next outside the ring',
+      QUEUE_ERROR_ID,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 12, flags: NEXT, next: 16 });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a next of 0xffff',
+      QUEUE_ERROR_ID,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 12, flags: NEXT, next: 0xffff });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a descriptor that follows itself',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 20, flags: NEXT, next: 0 });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a loop of descriptors without lengths',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 0, flags: NEXT, next: 1 });
+        driver.descriptor(1, { address: driver.at(0), length: 0, flags: NEXT, next: 0 });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a loop behind a packet that is too large anyway',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 200_000, flags: NEXT, next: 0 });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a buffer that the device is to write',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 72, flags: WRITE });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a buffer to write at the end of a chain',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.chain(0, [
+          { address: driver.at(0), length: 72 },
+          { address: driver.at(0), length: 10, flags: WRITE },
+        ]);
+        driver.offer(0);
+      },
+    ],
+    [
+      'an indirect table that was not negotiated',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 32, flags: INDIRECT });
+        driver.offer(0);
+      },
+    ],
+    ...(
+      [
+        ['outside the memory', 0x5_0000_0000n, 72],
+        ['of 0', 0n, 72],
+        ['just before the memory', GUEST - 1n, 72],
+        ['whose range leaves the memory', GUEST + BigInt(BUFFERS) - 71n, 72],
+        ['that wraps beyond 2^64', 0xffff_ffff_ffff_fff0n, 72],
+        ['right only in its low word', GUEST + 0x7_0000_0000n, 72],
+      ] as const
+    ).map(([name, address, length]) => {
+      const make = (driver: HandDriver): void => {
+        driver.descriptor(0, { address, length });
+        driver.offer(0);
+      };
+      return [`an address ${name}`, QUEUE_ERROR_ADDRESS, make] as const;
+    }),
+    [
+      'an address outside the memory in a chain',
+      QUEUE_ERROR_ADDRESS,
+      (driver) => {
+        driver.chain(0, [
+          { address: driver.at(0), length: 5000 },
+          { address: 1n, length: 10 },
+        ]);
+        driver.offer(0);
+      },
+    ],
+  ];
+
+  it.each(broken)('refuses %s, delivers what came before, and loses no mbuf', (_, error, make) => {
+    const driver = hand();
+    driver.write(0, Buffer.concat([header(), frame(60)]));
+    const jumps = error === QUEUE_ERROR_INDEX;
+    if (!jumps) {
+      driver.descriptor(8, { address: driver.at(0), length: 72 });
+      driver.offer(8);
+    }
+    make(driver);
+    expect(driver.receive()).toHaveLength(jumps ? 0 : 1);
+    expect([driver.device.get(Q_STATE), driver.error]).toEqual([QUEUE_STOPPED, error]);
+    expect(driver.receive()).toEqual([]);
+    expect(driver.usedIndex).toBe(jumps ? 0 : 1);
+    expect(pool.free()).toBe(256);
+  });
+
+  it('refuses a buffer that spans two regions which are not neighbours', () => {
+    const driver = hand({
+      regions: (buffers) => [
+        { guest: GUEST, size: 4096, offset: buffers },
+        { guest: GUEST + 4096n, size: 4096, offset: buffers + 8192 },
+      ],
+    });
+    driver.descriptor(0, { address: GUEST + 4090n, length: 72 });
+    driver.descriptor(1, { address: GUEST + 4096n, length: 72 });
+    driver.offer(1);
+    expect(driver.receive()).toHaveLength(1);
+    driver.offer(0);
+    expect(driver.receive()).toHaveLength(0);
+    expect(driver.error).toBe(QUEUE_ERROR_ADDRESS);
+  });
+});
+
+describe.each(TARGETS)('giving packets as a device on %s', (target) => {
+  let bench: RingBench;
+  let pool: Mempool;
+  const open: HandDriver[] = [];
+  beforeEach(() => {
+    bench = new RingBench(target);
+    pool = bench.pool({ count: 256 });
+  });
+  afterEach(() => {
+    for (const driver of open.splice(0)) driver.device.close();
+    bench[Symbol.dispose]();
+  });
+  const hand = (options: ConstructorParameters<typeof HandDriver>[1] = {}): HandDriver => {
+    const driver = new HandDriver(bench, options);
+    open.push(driver);
+    return driver;
+  };
+  /** Posts buffers of one descriptor, 4096 bytes apart. */
+  const post = (driver: HandDriver, lengths: readonly number[], first = 0): void => {
+    for (const [at, length] of lengths.entries()) {
+      driver.descriptor(first + at, { address: driver.at(4096 * (first + at)), length, flags: WRITE });
+      driver.offer(first + at);
+    }
+  };
+  const zeroHeader = (buffers: number): Buffer => Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, buffers, 0]);
+
+  it.each([
+    [10, Buffer.alloc(10)],
+    [12, zeroHeader(1)],
+  ])('writes a header of %i bytes, num_buffers 1, then the packet, and its whole length', (bytes, written) => {
+    // virtio 1.2, 5.1.6.4.1: without VIRTIO_NET_F_MRG_RXBUF num_buffers is 1
+    for (const at of [0, 1, 2, 3]) {
+      const driver = hand({ header: bytes });
+      driver.write(0, Buffer.alloc(200, 0xee));
+      driver.descriptor(5, { address: driver.at(at), length: 200, flags: WRITE });
+      driver.offer(5);
+      expect(driver.send(pool, frame(61))).toBe(1);
+      expect(driver.read(at, bytes)).toEqual(written);
+      expect(driver.read(at + bytes, 61)).toEqual(frame(61));
+      expect(driver.read(at + bytes + 61, 20)).toEqual(Buffer.alloc(20, 0xee));
+      expect([driver.usedIndex, driver.usedElement(0)]).toEqual([1, { id: 5, length: bytes + 61 }]);
+      expect(pool.free()).toBe(256);
+    }
+  });
+
+  it('fills a buffer to its last byte, and no further', () => {
+    const driver = hand();
+    driver.write(0, Buffer.alloc(300, 0xee));
+    post(driver, [100]);
+    expect(driver.send(pool, frame(88))).toBe(1);
+    expect(driver.read(12, 88)).toEqual(frame(88));
+    expect(driver.read(100, 50)).toEqual(Buffer.alloc(50, 0xee));
+  });
+
+  it('spreads a packet over the buffers of a chain', () => {
+    const driver = hand();
+    driver.chain(3, [
+      { address: driver.at(0), length: 12, flags: WRITE },
+      { address: driver.at(1001), length: 0, flags: WRITE },
+      { address: driver.at(1001), length: 33, flags: WRITE },
+      { address: driver.at(2002), length: 500, flags: WRITE },
+    ]);
+    driver.offer(3);
+    expect(driver.send(pool, frame(100))).toBe(1);
+    expect(Buffer.concat([driver.read(1001, 33), driver.read(2002, 67)])).toEqual(frame(100));
+    expect(driver.usedElement(0)).toEqual({ id: 3, length: 112 });
+  });
+
+  it('spreads a packet over buffers and says how many, all but the last of them full', () => {
+    // virtio 1.2, 5.1.6.4.1
+    const driver = hand({ features: QUEUE_MERGEABLE });
+    post(driver, [100, 50, 400, 400]);
+    expect(driver.send(pool, frame(300))).toBe(1);
+    expect(driver.read(0, 12)).toEqual(zeroHeader(3));
+    expect(Buffer.concat([driver.read(12, 88), driver.read(4096, 50), driver.read(8192, 162)])).toEqual(frame(300));
+    expect([0, 1, 2].map((at) => driver.usedElement(at))).toEqual([
+      { id: 0, length: 100 },
+      { id: 1, length: 50 },
+      { id: 2, length: 162 },
+    ]);
+    expect(driver.usedIndex).toBe(3);
+    expect(driver.send(pool, frame(60))).toBe(1);
+    expect(driver.usedElement(3)).toEqual({ id: 3, length: 72 });
+  });
+
+  it('joins the segments of a packet', () => {
+    const driver = hand();
+    post(driver, [400]);
+    const packet = bench.packet(pool, frame(300), { segments: [1, 99, 0, 150] }) ?? 0;
+    expect(bench.send(bench.kernels.splitDeviceEnqueue, driver.device.offset, [packet])).toBe(1);
+    expect(driver.read(12, 300)).toEqual(frame(300));
+  });
+
+  it('spreads segments of any length over buffers of any length', () => {
+    const driver = hand({ features: QUEUE_MERGEABLE | QUEUE_IN_ORDER });
+    post(driver, [13, 1, 7, 100, 64, 200]);
+    const packet = bench.packet(pool, frame(300), { segments: [5, 100, 3] }) ?? 0;
+    expect(bench.send(bench.kernels.splitDeviceEnqueue, driver.device.offset, [packet])).toBe(1);
+    const parts = [
+      driver.read(12, 1),
+      driver.read(4096, 1),
+      driver.read(8192, 7),
+      driver.read(12288, 100),
+      driver.read(16384, 64),
+      driver.read(20480, 127),
+    ];
+    expect(Buffer.concat(parts)).toEqual(frame(300));
+    expect(driver.read(0, 12)).toEqual(zeroHeader(6));
+  });
+
+  it('waits for more buffers when those posted are too few, and takes nothing of the packet meanwhile', () => {
+    const driver = hand({ features: QUEUE_MERGEABLE });
+    post(driver, [100, 100]);
+    expect(driver.send(pool, frame(60), frame(300))).toBe(1);
+    expect([driver.usedIndex, pool.free()]).toEqual([1, 256]);
+    post(driver, [100, 100, 100], 2);
+    expect(driver.send(pool, frame(300))).toBe(1);
+    expect(driver.usedIndex).toBe(5);
+    expect(driver.read(4096, 12)).toEqual(zeroHeader(4));
+  });
+
+  it.each([0, QUEUE_MERGEABLE])(
+    'drops and counts a packet that no number of buffers could hold, and nothing else (features %i)',
+    (features) => {
+      const driver = hand({ size: 4, features });
+      post(driver, [80, 80, 80, 80]);
+      expect(driver.send(pool, frame(60, 1), frame(400, 2), frame(60, 3))).toBe(features === 0 ? 3 : 1);
+      if (features !== 0) {
+        // the ring is not full any more: with a full one it is certain that more buffers cannot come
+        post(driver, [80], 0);
+        expect(driver.send(pool, frame(400, 2), frame(60, 3))).toBe(2);
+      }
+      expect([driver.read(12, 60), driver.read(4096 + 12, 60)]).toEqual([frame(60, 1), frame(60, 3)]);
+      expect([counter(driver.device, Q_DROPPED), counter(driver.device, Q_PACKETS), driver.error]).toEqual([1, 2, 0]);
+      expect(pool.free()).toBe(256);
+    },
+  );
+
+  it('leaves packets to the caller when there are no buffers', () => {
+    const driver = hand();
+    post(driver, [200, 200]);
+    expect(driver.send(pool, frame(60), frame(61), frame(62))).toBe(2);
+    expect(driver.send(pool, frame(62))).toBe(0);
+    expect(pool.free()).toBe(256);
+  });
+
+  it('goes on across the wrap of the 16-bit index', () => {
+    const driver = hand({ index: 0xfffe });
+    post(driver, [200, 200, 200, 200]);
+    expect(driver.send(pool, frame(60), frame(61), frame(62), frame(63))).toBe(4);
+    expect(driver.usedIndex).toBe(2);
+    expect([0, 1, 2, 3].map((at) => driver.usedElement(0xfffe + at).length)).toEqual([72, 73, 74, 75]);
+  });
+
+  it.each([
+    [0, 1],
+    [1, 0],
+  ])('asks for a call according to the flags %i of the available ring: %i', (flags, wanted) => {
+    const driver = hand();
+    bench.st16(driver.available, flags);
+    post(driver, [200]);
+    driver.send(pool, frame(60));
+    expect(driver.device.get(Q_NOTIFY)).toBe(wanted);
+  });
+
+  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])('refuses receive buffers of %i bytes: no room for the header', (length) => {
+    for (const features of [0, QUEUE_MERGEABLE]) {
+      const driver = hand({ features, size: 64 });
+      post(
+        driver,
+        Array.from({ length: 64 }, () => length),
+      );
+      const sent = driver.send(pool, frame(60));
+      // not mergeable: the packet cannot fit into one such buffer and is dropped
+      expect(sent === 1 ? counter(driver.device, Q_DROPPED) : driver.error).toBe(sent === 1 ? 1 : QUEUE_ERROR_CHAIN);
+      expect(driver.read(length, 4096 - length)).toEqual(Buffer.alloc(4096 - length));
+      expect(pool.free()).toBe(256);
+    }
+  });
+
+  const broken: readonly (readonly [name: string, error: number, make: (driver: HandDriver) => void])[] = [
+    ['an available index further ahead than the ring is long', QUEUE_ERROR_INDEX, (driver) => driver.jump(17)],
+    ['an available entry outside the ring', QUEUE_ERROR_ID, (driver) => driver.offer(16)],
+    ['a buffer that may only be read', QUEUE_ERROR_CHAIN, (driver) => driver.offer(0)],
+    [
+      'a chain of which a part may only be read',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.chain(0, [
+          { address: driver.at(0), length: 20, flags: WRITE },
+          { address: driver.at(100), length: 200 },
+        ]);
+        driver.offer(0);
+      },
+    ],
+    [
+      'an indirect table that was not negotiated',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 200, flags: WRITE | INDIRECT });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a loop',
+      QUEUE_ERROR_CHAIN,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 1, flags: WRITE | NEXT, next: 0 });
+        driver.offer(0);
+      },
+    ],
+    [
+      'a next outside the ring',
+      QUEUE_ERROR_ID,
+      (driver) => {
+        driver.descriptor(0, { address: driver.at(0), length: 1, flags: WRITE | NEXT, next: 99 });
+        driver.offer(0);
+      },
+    ],
+    ...(
+      [
+        ['outside the memory', 0x5_0000_0000n, 200],
+        ['of 0', 0n, 200],
+        ['that wraps beyond 2^64', 0xffff_ffff_ffff_fff0n, 200],
+        ['whose range leaves the memory', GUEST + BigInt(BUFFERS) - 71n, 200],
+      ] as const
+    ).flatMap(([name, address, length]) => {
+      const single = (driver: HandDriver): void => {
+        driver.descriptor(0, { address, length, flags: WRITE });
+        driver.offer(0);
+      };
+      const chained = (driver: HandDriver): void => {
+        driver.chain(0, [
+          { address: driver.at(0), length: 20, flags: WRITE },
+          { address, length, flags: WRITE },
+        ]);
+        driver.offer(0);
+      };
+      return [
+        [`an address ${name}`, QUEUE_ERROR_ADDRESS, single] as const,
+        [`an address ${name} in a chain`, QUEUE_ERROR_ADDRESS, chained] as const,
+      ];
+    }),
+  ];
+
+  it.each(broken)('refuses %s, and the caller keeps the packet', (_, error, make) => {
+    for (const features of [0, QUEUE_MERGEABLE]) {
+      const driver = hand({ features });
+      if (error !== QUEUE_ERROR_INDEX) post(driver, [200], 8);
+      make(driver);
+      expect(driver.send(pool, frame(60, 1), frame(60, 2))).toBe(error === QUEUE_ERROR_INDEX ? 0 : 1);
+      expect([driver.device.get(Q_STATE), driver.error]).toEqual([QUEUE_STOPPED, error]);
+      expect(driver.usedIndex).toBe(error === QUEUE_ERROR_INDEX ? 0 : 1);
+      expect(driver.send(pool, frame(60))).toBe(0);
+      expect(pool.free()).toBe(256);
+    }
+  });
+
+  it('does not write the descriptor table or the available ring', () => {
+    // virtio 1.2, 2.7.5.2
+    const driver = hand({ features: QUEUE_MERGEABLE });
+    post(driver, [100, 50, 400, 400]);
+    const before = [bench.read(driver.descriptors, 256), bench.read(driver.available, 38)];
+    driver.send(pool, frame(300));
+    driver.send(pool, frame(60));
+    expect([bench.read(driver.descriptors, 256), bench.read(driver.available, 38)]).toEqual(before);
+  });
+
+  it('keeps what a packet with a second owner holds', () => {
+    const driver = hand();
+    post(driver, [200]);
+    const packet = bench.packet(pool, frame(60), { references: 2 }) ?? 0;
+    expect(bench.send(bench.kernels.splitDeviceEnqueue, driver.device.offset, [packet])).toBe(1);
+    expect(bench.read(bench.ld32(packet + MBUF_DATA), 60)).toEqual(frame(60));
+    expect(pool.free()).toBe(255);
+    bench.kernels.packetFree(packet, 0);
+  });
+});
