@@ -73,7 +73,7 @@ try {
   const argv = [
     ...['--lcores', lcoresArgument(), '--no-pci', '--file-prefix', 'dpdk-ts-demo', ...memoryArguments()],
     ...['--vdev', `virtio_user0,path=${socket}`, '--vdev', `net_vhost0,iface=${socket}`],
-    ...['--', '--nb-cores=2', '--port-topology=loop', '--tx-first'],
+    ...['--', '--nb-cores=2', '--port-topology=loop', '--tx-first', '--burst=64'],
   ];
   // what is not a terminal may end at once, and would end the demonstration
   const input = process.stdin.isTTY ? {} : { input: new PassThrough() };

@@ -267,7 +267,8 @@ export class LaunchedLcores implements AsyncDisposable {
  * ```
  * @param engine a module whose export `engine` is a ForwardingEngine (URL or path; TypeScript where Node or tsx reads it), or
  * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen
- * @throws RangeError for lcores, ports or numbers that cannot be; VirtioError ENOENT or EINVAL for the engine, ENETDOWN for a
+ * @throws RangeError for lcores, ports or numbers that cannot be; VirtioError EINVAL for an engine that is not known, ENOENT for a
+ * file that is not there, EIO when the engine fails to load or to begin, ENETDOWN for a
  * port that is not started, EBUSY for one that other lcores have
  */
 export function launch(engine: string | ModuleUrl, options: LaunchOptions): Promise<LaunchedLcores> {

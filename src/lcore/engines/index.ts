@@ -2,6 +2,7 @@
  * The list of forwarding engines.
  * @module
  */
+import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { VirtioError } from '../../system/error.ts';
 import type { ForwardingEngine } from './engine.ts';
@@ -23,14 +24,19 @@ function isEngine(value: unknown): value is ForwardingEngine {
 
 /** Node before 22.18 needs a loader for TypeScript; a project with tsx has one. */
 async function registerTypeScript(): Promise<void> {
-  if (
-    (process.features as { readonly typescript?: unknown }).typescript !== undefined &&
-    (process.features as { readonly typescript?: unknown }).typescript !== false
-  )
-    return;
+  const { typescript } = process.features as { readonly typescript?: unknown };
+  if (typescript !== undefined && typescript !== false) return;
   const { createRequire } = await import('node:module');
-  const api = createRequire(`${process.cwd()}/`).resolve('tsx/esm/api');
-  const { register } = (await import(pathToFileURL(api).href)) as { readonly register: () => void };
+  let manifest: string;
+  try {
+    manifest = createRequire(`${process.cwd()}/`).resolve('tsx/package.json');
+  } catch (cause) {
+    throw new Error(`Node ${process.versions.node} reads TypeScript only with tsx: install it (npm install tsx), or give a .js file`, { cause });
+  }
+  // by the entry for import: the one for require cannot register from a Worker
+  const { exports } = JSON.parse(readFileSync(manifest, 'utf8')) as { readonly exports: Readonly<Record<string, unknown>> };
+  const entry = exports['./esm/api'] as { readonly import: { readonly default: string } };
+  const { register } = (await import(new URL(entry.import.default, pathToFileURL(manifest)).href)) as { readonly register: () => void };
   register();
 }
 
