@@ -45,6 +45,7 @@ export class RawConnection implements Disposable {
 
   /** Sends bytes, the descriptors with the first of them. A peer that has hung up is no error here: `ended` tells. */
   async send(bytes: Uint8Array, descriptors: readonly number[] = []): Promise<void> {
+    if (this.ended) return;
     let sent = 0;
     await until(LIMIT, `room in the socket of ${this.#peer}`, () => {
       try {
@@ -83,6 +84,8 @@ export class RawConnection implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#open) return;
     this.#open = false;
+    // whoever still waits for a message must not read from the number's next owner
+    this.ended = true;
     for (const descriptor of this.#descriptors) closeSync(descriptor);
     closeSync(this.#fd);
   }
@@ -93,6 +96,7 @@ export class RawConnection implements Disposable {
 
   /** Takes what is there; true when a message is whole or none will come. Descriptors arrive with the first byte of theirs. */
   #read(): boolean {
+    if (this.ended) return true;
     const bytes = Buffer.alloc(this.#buffer.length < HEADER_BYTES ? HEADER_BYTES - this.#buffer.length : this.#missing());
     try {
       const received = receiveUnix(this.#fd, this.#peer, bytes);
