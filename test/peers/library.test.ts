@@ -23,7 +23,7 @@ function dpdk(device: string): Promise<Testpmd> {
   return Testpmd.start({ program: 'dpdk', eal: [...lcoresArgument(1), ...eal, '--vdev', device], app: ['--total-num-mbufs=4096'] });
 }
 
-/** Sends packets of many sizes to a testpmd that returns them, and compares. */
+/** Sends packets of many sizes to a testpmd that returns them, chained on both sides, and compares. */
 async function throughPeer(port: PacketPort, count: number): Promise<void> {
   const sizes = [60, 64, 1514, 2036, 2048, 2049, 5000, 9000];
   const packets = Array.from({ length: count }, (_, number) => packetOf(number, sizes[number % sizes.length] ?? 60));
@@ -37,7 +37,6 @@ async function throughPeer(port: PacketPort, count: number): Promise<void> {
     }
     return next;
   })();
-  // few enough at a time for the rings of a peer that chains its buffers
   await port.send(packets, { signal });
   expect(await returning).toBe(count);
 }
