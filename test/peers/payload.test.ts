@@ -52,6 +52,8 @@ describe.skipIf(WHY_NO_PEERS !== undefined).each(MEETINGS)('$name', ({ driver, d
       eal: ['--vdev', `net_pcap0,rx_pcap=${input},tx_pcap=${output}`],
       // what is flushed at the start would be the first packets of the file
       app: ['--no-flush-rx', '--burst=16'],
+      // one lcore for each direction: a single one that waits for room would not take what makes the room
+      lcores: 2,
     };
     const theirs = otherSide(ours);
     await using pair = await Pair.start({

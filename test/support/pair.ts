@@ -18,6 +18,8 @@ export interface SideOptions {
   /** More EAL arguments: `--vdev net_pcap0,...`. They come before the port under test, whose number they raise. */
   readonly eal?: readonly string[];
   readonly app?: readonly string[];
+  /** Forwarding lcores, all on the side's CPU; 1 when left out. */
+  readonly lcores?: number;
   /** Command that the program is the argument of, for a namespace of its own. */
   readonly wrapper?: readonly string[];
   /** Path of the socket as this side sees it. */
@@ -38,7 +40,7 @@ const MBUFS_PER_QUEUE = 2048;
 
 /** The command line of one side. */
 export function sideCommandLine(options: PairOptions, side: Side, socket: string): TestpmdOptions {
-  const { program, memory = usualMemory(), eal = [], app = [], wrapper = [], socket: path = socket } = options[side];
+  const { program, memory = usualMemory(), eal = [], app = [], wrapper = [], lcores = 1, socket: path = socket } = options[side];
   const queues = options.queues ?? 1;
   const serves = options.server === side;
   const flag = (on: boolean | undefined): string => (on === false ? '0' : '1');
@@ -49,8 +51,8 @@ export function sideCommandLine(options: PairOptions, side: Side, socket: string
   const held = memoryArguments(memory);
   return {
     program,
-    eal: [...lcoresArgument(side === 'driver' ? 0 : 1), ...held.eal, ...eal, '--vdev', device],
-    app: [`--rxq=${queues}`, `--txq=${queues}`, `--total-num-mbufs=${MBUFS_PER_QUEUE * (queues + 1)}`, ...app],
+    eal: [...lcoresArgument(side === 'driver' ? 0 : 1, lcores), ...held.eal, ...eal, '--vdev', device],
+    app: [`--nb-cores=${lcores}`, `--rxq=${queues}`, `--txq=${queues}`, `--total-num-mbufs=${MBUFS_PER_QUEUE * (queues + 1)}`, ...app],
     wrapper: [...wrapper, ...held.wrapper],
     ownFiles: serves ? [socket] : [],
   };

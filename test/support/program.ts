@@ -33,9 +33,9 @@ export function whyMissing(program: Program): string | undefined {
 }
 
 /**
- * `--lcores` for the side of a pair: the main thread, which sleeps, and one forwarding thread share a CPU, and each side has its own.
+ * `--lcores` for the side of a pair: the main thread, which sleeps, and the forwarding threads share a CPU, and each side has its own.
  */
-export function lcoresArgument(side: 0 | 1): readonly string[] {
+export function lcoresArgument(side: 0 | 1, forwarding = 1): readonly string[] {
   const cpu = side % availableParallelism();
-  return ['--lcores', `0@${cpu},1@${cpu}`];
+  return ['--lcores', Array.from({ length: 1 + forwarding }, (_, lcore) => `${lcore}@${cpu}`).join(',')];
 }
