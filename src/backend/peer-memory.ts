@@ -156,7 +156,9 @@ export class PeerMemory {
     }
     if (!status.isFile()) refuse('came with a descriptor that is no file; does the peer share its memory (share=on, memfd or huge pages)?');
     if (region.fileOffset + region.size > BigInt(status.size)) {
-      refuse(`is larger than its file (offset ${hex(region.fileOffset)}, file of ${String(status.size)} bytes): touching it would kill the process`);
+      refuse(
+        `is larger than its file (offset ${hex(region.fileOffset)}, file of ${String(status.size)} bytes): touching it would kill the process`,
+      );
     }
     this.#held = [...this.#held, { ...region, fd, pageSize: Math.max(4096, status.blksize) }];
   }

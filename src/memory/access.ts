@@ -13,7 +13,12 @@ let u32 = new Uint32Array(0);
 let i32 = new Int32Array(0);
 
 /** Lets the kernels of this thread work on an arena. The views span the whole of it. */
-export function bindAccess(views: { readonly u8: Uint8Array; readonly u16: Uint16Array; readonly u32: Uint32Array; readonly i32: Int32Array }): void {
+export function bindAccess(views: {
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly u32: Uint32Array;
+  readonly i32: Int32Array;
+}): void {
   u8 = views.u8 as Uint8Array<ArrayBuffer>;
   u16 = views.u16 as Uint16Array<ArrayBuffer>;
   u32 = views.u32 as Uint32Array<ArrayBuffer>;
@@ -104,6 +109,11 @@ export function copyBytes(to: u32, from: u32, length: u32): void {
     done = whole << 2;
   }
   for (; done < length; done++) u8[to + done] = u8[from + done]!;
+}
+
+/** Copies, but only where the bytes differ: a line that both sides merely read costs nothing. */
+export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
+  for (let at: u32 = 0; at < length; at++) if (u8[to + at] !== u8[from + at]) u8[to + at] = u8[from + at]!;
 }
 
 /** Reads a word so that its cache line is on its way when it is needed. */

@@ -118,6 +118,23 @@ export function copyBytes(to: u32, from: u32, length: u32): void {
   if (length & 1) store<u8>(to + at, load<u8>(from + at));
 }
 
+export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
+  if (length < 16) {
+    for (let at: u32 = 0; at < length; at++) {
+      const byte: u8 = load<u8>(from + at);
+      if (load<u8>(to + at) !== byte) store<u8>(to + at, byte);
+    }
+    return;
+  }
+  const last: u32 = length - 16;
+  for (let at: u32 = 0; ; at += 16) {
+    if (at > last) at = last;
+    const bytes: v128 = v128.load(from + at);
+    if (v128.any_true(v128.xor(bytes, v128.load(to + at)))) v128.store(to + at, bytes);
+    if (at === last) return;
+  }
+}
+
 // @ts-ignore: decorator
 @inline
 export function touch(p: u32): u32 {

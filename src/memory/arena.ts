@@ -113,9 +113,13 @@ function choosePages(bytes: number, options: ArenaOptions, warn: (message: strin
     return { pageSize: wanted, directory: undefined };
   }
   const pools = hugePagePools();
-  const enough = pools.find((pool) => pool.pageSize >= HUGE_PAGE && pool.free * pool.pageSize >= roundUp(bytes, pool.pageSize) && pool.pageSize <= GIB);
+  const enough = pools.find(
+    (pool) => pool.pageSize >= HUGE_PAGE && pool.free * pool.pageSize >= roundUp(bytes, pool.pageSize) && pool.pageSize <= GIB,
+  );
   if (enough !== undefined) return { pageSize: enough.pageSize, directory: undefined };
-  const found = pools.map((pool) => `${String(pool.free)} of ${String(pool.total)} pages of ${String(pool.pageSize / KIB)} KiB free`).join(', ');
+  const found = pools
+    .map((pool) => `${String(pool.free)} of ${String(pool.total)} pages of ${String(pool.pageSize / KIB)} KiB free`)
+    .join(', ');
   warn(
     `not enough huge pages for ${String(Math.ceil(bytes / MIB))} MiB (${found === '' ? 'the kernel has none' : found}): using 4 KiB pages, which are slower. ` +
       `As root: echo ${String(Math.ceil(bytes / HUGE_PAGE) + 16)} > /proc/sys/vm/nr_hugepages, or ask for 4 KiB pages at once: --no-huge, or pageSize: 4096 in the library`,
@@ -137,10 +141,13 @@ function openPublishedFile(prefix: string, choice: PageChoice): number {
     unlinkSync(path);
     return fd;
   } catch (cause) {
-    throw new VirtioError(`--huge-dir ${choice.directory}: cannot create a file there (${cause instanceof Error ? cause.message : String(cause)})`, {
-      code: 'EACCES',
-      cause,
-    });
+    throw new VirtioError(
+      `--huge-dir ${choice.directory}: cannot create a file there (${cause instanceof Error ? cause.message : String(cause)})`,
+      {
+        code: 'EACCES',
+        cause,
+      },
+    );
   }
 }
 
@@ -177,9 +184,12 @@ export class Arena {
     const fixedBytes = FIRST_OFFSET + HUGE_PAGE + ownBytes + align + bytes;
     const wantedPeerBytes = options.peerBytes ?? 2 * GIB;
     if (fixedBytes > MEMORY_LIMIT) {
-      throw new VirtioError(`${String(Math.ceil(bytes / MIB))} MiB of packet memory do not fit into an arena of 4 GiB; ask for less with -m or --total-num-mbufs`, {
-        code: 'ENOMEM',
-      });
+      throw new VirtioError(
+        `${String(Math.ceil(bytes / MIB))} MiB of packet memory do not fit into an arena of 4 GiB; ask for less with -m or --total-num-mbufs`,
+        {
+          code: 'ENOMEM',
+        },
+      );
     }
     const peerBytes = Math.min(wantedPeerBytes, MEMORY_LIMIT - fixedBytes);
     this.#memory = Arena.#reserve(fixedBytes, peerBytes, warn);
@@ -224,7 +234,9 @@ export class Arena {
       try {
         const memory = createMemory(fixedBytes + tried);
         if (tried < peerBytes) {
-          warn(`only ${String(tried / MIB)} MiB of address space for the memory of vhost-user peers instead of ${String(peerBytes / MIB)}: the system refused more`);
+          warn(
+            `only ${String(tried / MIB)} MiB of address space for the memory of vhost-user peers instead of ${String(peerBytes / MIB)}: the system refused more`,
+          );
         }
         return memory;
       } catch (error) {
@@ -245,18 +257,29 @@ export class Arena {
     try {
       mapMemory(what, this.base + offset, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED | populate, fd, 0);
     } catch (cause) {
-      throw new VirtioError(`${what}: too few free huge pages; free some, raise /proc/sys/vm/nr_hugepages, ask for less with -m, or give --no-huge (pageSize: 4096 in the library)`, {
-        code: 'ENOMEM',
-        syscall: 'mmap',
-        cause,
-      });
+      throw new VirtioError(
+        `${what}: too few free huge pages; free some, raise /proc/sys/vm/nr_hugepages, ask for less with -m, or give --no-huge (pageSize: 4096 in the library)`,
+        {
+          code: 'ENOMEM',
+          syscall: 'mmap',
+          cause,
+        },
+      );
     }
   }
 
   /** Takes away all access to a part of the window. */
   protectWindow(offset: number, bytes: number): void {
     if (bytes <= 0) return;
-    mapMemory('address window for peers', this.base + offset, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    mapMemory(
+      'address window for peers',
+      this.base + offset,
+      bytes,
+      PROT_NONE,
+      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+      -1,
+      0,
+    );
   }
 
   /**

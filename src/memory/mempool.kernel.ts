@@ -6,16 +6,7 @@
  * @module
  */
 import { atomicExchangeIf32, atomicLoad32, atomicStore32, copyBytes, ld16, ld32, st16, st32 } from './access.ts';
-import {
-  MBUF_BUFFER,
-  MBUF_DATA,
-  MBUF_FLAGS,
-  MBUF_HEADROOM,
-  MBUF_NEXT,
-  MBUF_POOL,
-  MBUF_REFERENCES,
-  MBUF_SEGMENTS,
-} from './mbuf-layout.ts';
+import { MBUF_BUFFER, MBUF_DATA, MBUF_FLAGS, MBUF_HEADROOM, MBUF_NEXT, MBUF_POOL, MBUF_REFERENCES, MBUF_SEGMENTS } from './mbuf-layout.ts';
 import {
   CACHE_ITEMS,
   CACHE_LENGTH,
@@ -26,6 +17,9 @@ import {
   POOL_LOCK,
   POOL_STACK,
 } from './mempool-layout.ts';
+
+/** SEGMENTS and REFERENCES of a free mbuf, and of a packet that is one segment with one owner. */
+const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
 
 function lock(pool: u32): void {
   while (atomicExchangeIf32(pool + POOL_LOCK, 0, 1) !== 0) continue;
@@ -128,9 +122,33 @@ export function packetFree(packet: u32, lcore: u32): void {
 
 /** Gives `count` packets back, whose handles are at `from`. */
 export function packetsFree(from: u32, count: u32, lcore: u32): void {
-  for (let index: u32 = 0; index < count; index++) {
-    const packet: u32 = ld32(from + (index << 2));
-    if (ld32(packet + MBUF_NEXT) === 0) giveOne(packet, lcore);
-    else packetFree(packet, lcore);
+  let index: u32 = 0;
+  while (index < count) {
+    // a run of plain packets of one pool goes into the cache without a look at anything else
+    const pool: u32 = ld32(ld32(from + (index << 2)) + MBUF_POOL);
+    const size: u32 = ld32(pool + POOL_CACHE_SIZE);
+    const limit: u32 = size + (size >>> 1);
+    const cache: u32 = ld32(pool + POOL_CACHES) + lcore * ld32(pool + POOL_CACHE_STRIDE);
+    let length: u32 = ld32(cache + CACHE_LENGTH);
+    let packet: u32 = 0;
+    while (index < count && length <= limit) {
+      packet = ld32(from + (index << 2));
+      if (ld32(packet + MBUF_SEGMENTS) !== ONE_SEGMENT_ONE_OWNER || ld32(packet + MBUF_POOL) !== pool) break;
+      st32(cache + CACHE_ITEMS + (length << 2), packet);
+      length++;
+      index++;
+    }
+    if (length > limit) {
+      giveShared(pool, cache + CACHE_ITEMS + (size << 2), length - size);
+      length = size;
+    }
+    st32(cache + CACHE_LENGTH, length);
+    if (index < count) {
+      packet = ld32(from + (index << 2));
+      if (ld32(packet + MBUF_SEGMENTS) !== ONE_SEGMENT_ONE_OWNER) {
+        packetFree(packet, lcore);
+        index++;
+      }
+    }
   }
 }

@@ -143,7 +143,10 @@ export function createMempool(arena: Arena, options: MempoolOptions): Mempool {
       if (!open) return;
       const missing = count - this.free();
       if (missing !== 0) {
-        throw new VirtioError(`mempool ${name}: ${String(missing)} of ${String(count)} mbufs are still in use; stop and close its ports first`, { code: 'EBUSY' });
+        throw new VirtioError(
+          `mempool ${name}: ${String(missing)} of ${String(count)} mbufs are still in use; stop and close its ports first`,
+          { code: 'EBUSY' },
+        );
       }
       open = false;
       release();

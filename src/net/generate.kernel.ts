@@ -2,7 +2,7 @@
  * Making packets: the burst that txonly, tx_first and flowgen send.
  * @module
  */
-import { copyBytes, ld32, ldu16, ldu32, st16, st32, stu16, stu32 } from '../memory/access.ts';
+import { copyWhereDifferent, ld32, ldu16, st16, st32, stu16 } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_SEGMENTS } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 
@@ -25,16 +25,6 @@ export const SEGMENT_LIMIT: u32 = 255;
 export const TEMPLATE_HEADERS: u32 = 64 + 4 * 256;
 export const TEMPLATE_BYTES: u32 = 64 + 4 * 256 + 64;
 
-/** Copies the headers, but only where they differ: a buffer that comes round again holds them already. */
-function writeHeaders(to: u32, from: u32, bytes: u32): void {
-  let at: u32 = 0;
-  for (; at + 4 <= bytes; at += 4) {
-    const word: u32 = ldu32(from + at);
-    if (ldu32(to + at) !== word) stu32(to + at, word);
-  }
-  if (at < bytes) copyBytes(to + at, from + at, bytes - at);
-}
-
 /**
  * Makes `packets` packets after a template; their handles are written to `to`; all or none.
  * @returns packets made
@@ -50,7 +40,8 @@ export function generatePackets(template: u32, lcore: u32, to: u32, packets: u32
     const packet: u32 = ld32(to + (index << 2));
     st32(packet + MBUF_LENGTH, length);
     st32(packet + MBUF_SEGMENT_LENGTH, first);
-    writeHeaders(ld32(packet + MBUF_DATA), template + TEMPLATE_HEADERS, headerBytes < first ? headerBytes : first);
+    // a buffer that comes round again holds the headers already
+    copyWhereDifferent(ld32(packet + MBUF_DATA), template + TEMPLATE_HEADERS, headerBytes < first ? headerBytes : first);
     let last: u32 = packet;
     for (let segment: u32 = 1; segment < segments; segment++) {
       if (mbufAllocate(pool, lcore, template + TEMPLATE_SCRATCH, 1) === 0) {

@@ -49,6 +49,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   abstract readonly info: PortInfo;
   protected readonly context: PortContext;
   protected abstract readonly queueKind: QueueKind;
+  protected readonly filtersNothing: boolean = true;
   #state: PortState = 'stopped';
   #mac: MacAddress | undefined;
   #mtu = 1500;
@@ -82,12 +83,13 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     return this.#mtu;
   }
 
+  /** A device that filters nothing says that it receives everything. */
   get promiscuous(): boolean {
-    return true;
+    return this.filtersNothing;
   }
 
   get allMulticast(): boolean {
-    return true;
+    return this.filtersNothing;
   }
 
   get configuration(): PortConfiguration | undefined {
@@ -95,8 +97,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   }
 
   /** Makes a queue; `size` is the number of descriptors asked for, 0 for the driver's default. */
-  protected abstract makeRxQueue(index: number, configuration: RxQueueConfiguration): { readonly queue: Queue; readonly descriptors: number };
-  protected abstract makeTxQueue(index: number, configuration: TxQueueConfiguration): { readonly queue: Queue; readonly descriptors: number };
+  protected abstract makeRxQueue(
+    index: number,
+    configuration: RxQueueConfiguration,
+  ): { readonly queue: Queue; readonly descriptors: number };
+  protected abstract makeTxQueue(
+    index: number,
+    configuration: TxQueueConfiguration,
+  ): { readonly queue: Queue; readonly descriptors: number };
   /** The queues are there; bring the device up. */
   protected abstract startDevice(): Promise<void>;
   /** Take the device down; afterwards nobody but the main thread touches the queues. */
@@ -147,7 +155,8 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     this.requireStopped('configure');
     const { info } = this;
     const check = (what: string, value: number, most: number): void => {
-      if (!Number.isInteger(value) || value < 0 || value > most) throw this.error('EINVAL', `${what} ${String(value)} is outside 0..${String(most)}`);
+      if (!Number.isInteger(value) || value < 0 || value > most)
+        throw this.error('EINVAL', `${what} ${String(value)} is outside 0..${String(most)}`);
     };
     check('number of receive queues', configuration.rxQueues, info.maxRxQueues);
     check('number of transmit queues', configuration.txQueues, info.maxTxQueues);
@@ -173,7 +182,11 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     this.#release(this.#rx[queue]);
     this.#rx[queue] = undefined;
     const made = this.makeRxQueue(queue, configuration);
-    this.#rx[queue] = { queue: made.queue, info: { descriptors: made.descriptors, poolName: configuration.pool.name }, functions: undefined };
+    this.#rx[queue] = {
+      queue: made.queue,
+      info: { descriptors: made.descriptors, poolName: configuration.pool.name },
+      functions: undefined,
+    };
     return Promise.resolve();
   }
 

@@ -70,7 +70,8 @@ class NullPort extends BasePort {
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {
     const room = configuration.pool.dataRoom - 128;
-    if (this.#options.size > room) throw this.error('EINVAL', `size=${String(this.#options.size)} does not fit the ${String(room)} bytes of an mbuf`);
+    if (this.#options.size > room)
+      throw this.error('EINVAL', `size=${String(this.#options.size)} does not fit the ${String(room)} bytes of an mbuf`);
     const queue = this.#makeQueue('rx', index);
     queue.set(Q_POOL, configuration.pool.offset);
     return { queue, descriptors: configuration.descriptors };

@@ -24,7 +24,11 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     room: (kernels) => kernels.splitDriverReclaim,
     notifies: true,
   },
-  'virtqueue-device': { receive: (kernels) => kernels.splitDeviceDequeue, transmit: (kernels) => kernels.splitDeviceEnqueue, notifies: true },
+  'virtqueue-device': {
+    receive: (kernels) => kernels.splitDeviceDequeue,
+    transmit: (kernels) => kernels.splitDeviceEnqueue,
+    notifies: true,
+  },
   null: { receive: (kernels) => kernels.nullReceive, transmit: (kernels) => kernels.nullTransmit, notifies: false },
   ring: { receive: (kernels) => kernels.ringReceive, transmit: (kernels) => kernels.ringTransmit, notifies: false },
 };
@@ -41,7 +45,12 @@ export interface QueueFunctions {
  * Opens a queue on this thread.
  * @param lcoreSlot cache slot of the calling lcore; the queue works with it from now on
  */
-export function openQueue(context: KernelContext, handle: QueueHandle, direction: 'receive' | 'transmit', lcoreSlot: number): QueueFunctions {
+export function openQueue(
+  context: KernelContext,
+  handle: QueueHandle,
+  direction: 'receive' | 'transmit',
+  lcoreSlot: number,
+): QueueFunctions {
   const { kernels, views } = context;
   const { u32 } = views;
   const path = dataPaths[handle.kind];

@@ -106,9 +106,12 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Rin
   const args = readDevargs(devargs, KEYS);
   const action = args.string('nodeaction');
   if (action !== undefined && !/^[^:]+:\d+:CREATE$/.test(action)) {
-    throw new VirtioError(`${devargs.name}: nodeaction=${action}: only NAME:NODE:CREATE is supported; rings of other processes cannot be attached`, {
-      code: 'EOPNOTSUPP',
-    });
+    throw new VirtioError(
+      `${devargs.name}: nodeaction=${action}: only NAME:NODE:CREATE is supported; rings of other processes cannot be attached`,
+      {
+        code: 'EOPNOTSUPP',
+      },
+    );
   }
   return Promise.resolve(new RingPort(context, { id, name: devargs.name, devargs: devargs.text, mac: randomMac() }));
 }

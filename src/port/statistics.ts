@@ -17,7 +17,16 @@ import type { QueueState } from '../ring/virtqueue.ts';
 import type { ExtendedStatistic, PortStatistics } from './port.ts';
 
 /** Size classes in the order of the counters, as DPDK's xstats name them. */
-const SIZE_NAMES = ['undersize', 'size_64', 'size_65_127', 'size_128_255', 'size_256_511', 'size_512_1023', 'size_1024_1518', 'size_1519_max'] as const;
+const SIZE_NAMES = [
+  'undersize',
+  'size_64',
+  'size_65_127',
+  'size_128_255',
+  'size_256_511',
+  'size_512_1023',
+  'size_1024_1518',
+  'size_1519_max',
+] as const;
 
 export const BASIC_COUNTERS = [Q_PACKETS, Q_BYTES, Q_ERRORS, Q_NO_MBUF, Q_DROPPED] as const;
 export const ALL_COUNTERS = [...BASIC_COUNTERS, Q_MULTICAST, Q_BROADCAST, ...SIZE_NAMES.map((_, index) => Q_SIZES + 8 * index)] as const;

@@ -105,7 +105,11 @@ class VhostPort extends BasePort<DeviceQueue> {
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DeviceQueue; descriptors: number } {
-    const queue = new DeviceQueue(this.context.arena, { name: `rx queue ${String(index)} of ${this.name}`, port: this.id, pool: configuration.pool.offset });
+    const queue = new DeviceQueue(this.context.arena, {
+      name: `rx queue ${String(index)} of ${this.name}`,
+      port: this.id,
+      pool: configuration.pool.offset,
+    });
     return { queue, descriptors: configuration.descriptors };
   }
 
@@ -132,7 +136,8 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Vho
   const args = readDevargs(devargs, KEYS);
   const { name } = devargs;
   for (const [key, what] of Object.entries(UNSUPPORTED)) {
-    if (args.flag(key, false)) throw new VirtioError(`${name}: ${key}=1: ${what} is not supported yet; leave it out`, { code: 'EOPNOTSUPP' });
+    if (args.flag(key, false))
+      throw new VirtioError(`${name}: ${key}=1: ${what} is not supported yet; leave it out`, { code: 'EOPNOTSUPP' });
   }
   const options = {
     id,

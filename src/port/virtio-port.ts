@@ -244,7 +244,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   #fill(queue: DriverQueue): void {
     const { splitDriverRefill } = this.context.main.kernels;
-    for (let posted = 0; posted < queue.size; ) {
+    for (let posted = 0; posted < queue.size;) {
       const more = splitDriverRefill(queue.offset, MAIN_LCORE_SLOT);
       if (more === 0) return;
       posted += more;

@@ -11,7 +11,20 @@ import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import { VirtioPort } from './virtio-port.ts';
 
-const KEYS = ['path', 'mac', 'cq', 'queue_size', 'queues', 'iface', 'server', 'mrg_rxbuf', 'in_order', 'packed_vq', 'speed', 'vectorized'] as const;
+const KEYS = [
+  'path',
+  'mac',
+  'cq',
+  'queue_size',
+  'queues',
+  'iface',
+  'server',
+  'mrg_rxbuf',
+  'in_order',
+  'packed_vq',
+  'speed',
+  'vectorized',
+] as const;
 /** Queue pairs of one port (VIRTIO_MAX_VIRTQUEUE_PAIRS of DPDK). */
 const QUEUE_PAIR_LIMIT = 8;
 
@@ -22,27 +35,34 @@ function refuse(name: string, text: string): VirtioError {
 /** The kind of device behind `path=`: what is there, or what DPDK would take a missing path for. */
 function checkPath(name: string, path: string, server: boolean): void {
   const status = statSync(path, { throwIfNoEntry: false });
-  if (path.startsWith('/dev/vhost-net')) throw refuse(name, `path=${path}: the kernel's vhost-net is not supported yet; use a vhost-user socket`);
+  if (path.startsWith('/dev/vhost-net'))
+    throw refuse(name, `path=${path}: the kernel's vhost-net is not supported yet; use a vhost-user socket`);
   if (path.startsWith('/dev/vhost-vdpa')) throw refuse(name, `path=${path}: vhost-vdpa is not supported yet; use a vhost-user socket`);
   if (status !== undefined && !status.isSocket() && !server) {
-    throw new VirtioError(`${name}: unable to determine backend type for path ${path}: it is neither a socket nor a vhost device`, { code: 'EINVAL' });
+    throw new VirtioError(`${name}: unable to determine backend type for path ${path}: it is neither a socket nor a vhost device`, {
+      code: 'EINVAL',
+    });
   }
 }
 
 async function create(context: PortContext, id: number, devargs: Devargs): Promise<VirtioPort> {
   const args = readDevargs(devargs, KEYS);
   const { name } = devargs;
-  if (!args.has('path')) throw new VirtioError(`arg path is mandatory for virtio_user: --vdev=${name},path=/path/to/socket`, { code: 'EINVAL' });
+  if (!args.has('path'))
+    throw new VirtioError(`arg path is mandatory for virtio_user: --vdev=${name},path=/path/to/socket`, { code: 'EINVAL' });
   const path = args.required('path');
   const server = args.flag('server', false);
   const queuePairs = args.unsigned('queues', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 });
   const queueSize = args.unsigned('queue_size', { min: 2, max: 32768, default: 256 });
   if ((queueSize & (queueSize - 1)) !== 0) {
-    throw new VirtioError(`${name}: queue_size=${String(queueSize)}: a split ring needs a power of two (256, 512, 1024 ...)`, { code: 'EINVAL' });
+    throw new VirtioError(`${name}: queue_size=${String(queueSize)}: a split ring needs a power of two (256, 512, 1024 ...)`, {
+      code: 'EINVAL',
+    });
   }
   if (args.flag('packed_vq', false)) throw refuse(name, 'packed_vq=1: packed rings are not supported yet; leave it out');
   if (args.flag('vectorized', false)) throw refuse(name, 'vectorized=1: there is no vectorized path yet; leave it out');
-  if (args.has('iface')) throw refuse(name, 'iface: it names the tap of path=/dev/vhost-net, which is not supported yet; a vhost-user socket has none');
+  if (args.has('iface'))
+    throw refuse(name, 'iface: it names the tap of path=/dev/vhost-net, which is not supported yet; a vhost-user socket has none');
   checkPath(name, path, server);
   const port = new VirtioPort(context, {
     id,

@@ -40,7 +40,7 @@ export const Q_SHADOW: u32 = 64;
 export const Q_FREE_RING: u32 = 68;
 /** u32: driver: published memory for headers that find no headroom, 32 bytes a descriptor. */
 export const Q_HEADERS: u32 = 72;
-/** u32: offset of room for Q_SIZE + 1024 handles. */
+/** u32: offset of scratch room: Q_SIZE + 1024 words for the driver, 1040 for the device. */
 export const Q_SCRATCH: u32 = 76;
 /** u32: device: offset of the table of the peer's memory regions. */
 export const Q_REGIONS: u32 = 80;

@@ -11,6 +11,7 @@ import { atomicLoad16, atomicStore16, copyBytes, ld16, ld32, st16, st32, stu16, 
 import {
   MBUF_BUFFER,
   MBUF_DATA,
+  MBUF_HEADROOM,
   MBUF_LENGTH,
   MBUF_NEXT,
   MBUF_PORT,
@@ -19,6 +20,7 @@ import {
   MBUF_SEGMENTS,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -74,6 +76,9 @@ import {
 /** Longest packet taken from a driver: 64 KiB of payload and headers before it. */
 const PACKET_LIMIT: u32 = 65_535 + 64;
 
+/** Where in the scratch room a single handle is put, behind what readAhead() leaves for a burst of 512. */
+const ONE_HANDLE: u32 = 4096;
+
 /** Outcomes of one packet. */
 const TAKEN: u32 = 0;
 const DROPPED: u32 = 1;
@@ -110,16 +115,31 @@ function publishUsed(queue: u32, index: u32): void {
   if ((atomicLoad16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS) & AVAILABLE_F_NO_INTERRUPT) === 0) st32(queue + Q_NOTIFY, 1);
 }
 
-/** Reads the descriptors and the packets of the next burst once, so that their cache lines arrive together and not one after the other. */
-function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u32): void {
+/**
+ * First pass over a burst: reads every descriptor once, checks it, and reads a word of the packet, so that the cache lines
+ * arrive together and not one after the other (WebAssembly has no prefetch). Leaves (packet's offset, length) in the
+ * scratch room; offset 0 says that the packet needs a closer look: a chain, too long, too short, or an address that is
+ * not the peer's.
+ */
+function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u32, room: u32): void {
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const regions: u32 = ld32(queue + Q_REGIONS);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
   let sum: u32 = 0;
   for (let index: u32 = 0; index < packets; index++) {
     const descriptor: u32 = table + (ld16(entries + (((handled + index) & mask) << 1)) & mask) * DESCRIPTOR_BYTES;
-    const buffer: u32 = translate(regions, ld32(descriptor + DESCRIPTOR_ADDRESS_LOW), ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH), header + 4);
-    if (buffer !== 0) sum += touch((buffer + header) & ~3);
+    const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
+    let packet: u32 = 0;
+    if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === 0 && length > header && length - header <= room) {
+      const start: u32 = translate(regions, ld32(descriptor + DESCRIPTOR_ADDRESS_LOW), ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH), length);
+      if (start !== 0) {
+        packet = start + header;
+        sum += touch(packet & ~3);
+      }
+    }
+    st32(scratch + (index << 3), packet);
+    st32(scratch + (index << 3) + 4, length - header);
   }
   st32(queue + Q_TOUCH, sum);
 }
@@ -134,7 +154,7 @@ function append(queue: u32, packet: u32, segment: u32, from: u32, length: u32): 
     const data: u32 = ld32(last + MBUF_DATA);
     const room: u32 = ld32(last + MBUF_BUFFER) + ld32(last + MBUF_ROOM) - data - filled;
     if (room === 0) {
-      const scratch: u32 = ld32(queue + Q_SCRATCH);
+      const scratch: u32 = ld32(queue + Q_SCRATCH) + ONE_HANDLE;
       if (mbufAllocate(ld32(queue + Q_POOL), ld32(queue + Q_LCORE), scratch, 1) === 0) return 0;
       const more: u32 = ld32(scratch);
       st32(more + MBUF_SEGMENT_LENGTH, 0);
@@ -247,11 +267,11 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     return 0;
   }
   const header: u32 = ld32(queue + Q_HEADER);
-  readAhead(queue, handled, burst, mask, header);
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const room: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - MBUF_HEADROOM;
+  readAhead(queue, handled, burst, mask, header, room);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const used: u32 = ld32(queue + Q_USED);
-  const regions: u32 = ld32(queue + Q_REGIONS);
   const port: u32 = ld32(queue + Q_PORT);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
@@ -267,35 +287,26 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
       giveUp(queue, QUEUE_ERROR_ID);
       break;
     }
-    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
-    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
-    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
-    const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
     const data: u32 = ld32(packet + MBUF_DATA);
-    const room: u32 = ld32(packet + MBUF_BUFFER) + ld32(packet + MBUF_ROOM) - data;
-    let outcome: u32 = TAKEN;
-    if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === 0 && length > header && length - header <= room) {
-      const source: u32 = translate(regions, low, high, length);
-      if (source === 0) {
-        giveUp(queue, QUEUE_ERROR_ADDRESS);
-        break;
-      }
-      copyBytes(data, source + header, length - header);
-      st32(packet + MBUF_LENGTH, length - header);
-      st32(packet + MBUF_SEGMENT_LENGTH, length - header);
+    const source: u32 = ld32(scratch + (done << 3));
+    let size: u32 = ld32(scratch + (done << 3) + 4);
+    if (source !== 0) {
+      copyBytes(data, source, size);
+      st32(packet + MBUF_LENGTH, size);
+      st32(packet + MBUF_SEGMENT_LENGTH, size);
     } else {
-      outcome = takeChain(queue, packet, head, mask, header);
+      const outcome: u32 = takeChain(queue, packet, head, mask, header);
       if (outcome === BROKEN) break;
       if (outcome === NO_MEMORY) {
         // the packet stays in the ring; what was gathered goes back below
         count(queue + Q_NO_MBUF, 1);
         break;
       }
+      size = outcome === TAKEN ? ld32(packet + MBUF_LENGTH) : 0;
     }
     writeUsed(used, own, mask, head, 0);
     own = (own + 1) & 0xffff;
     handled = (handled + 1) & 0xffff;
-    const size: u32 = outcome === TAKEN ? ld32(packet + MBUF_LENGTH) : 0;
     if (size < 14) {
       // no packet, or shorter than an Ethernet header; extra segments go back, the first is used again
       dropped++;

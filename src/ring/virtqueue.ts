@@ -247,7 +247,7 @@ export class DeviceQueue extends QueueState {
     super(arena, options.name, options.port);
     this.#arena = arena;
     try {
-      this.#scratch = arena.allocateOwn(1024 * 4, options.name);
+      this.#scratch = arena.allocateOwn(1040 * 4, options.name);
     } catch (error) {
       this.close();
       throw error;

@@ -36,7 +36,8 @@ export function onlineCpus(): number {
 export function pinThread(cpus: readonly number[], thread = 0): void {
   const mask = new Uint8Array(MASK_BYTES);
   for (const cpu of cpus) {
-    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= MASK_BYTES * 8) throw new RangeError(`CPU ${String(cpu)} is outside 0..${String(MASK_BYTES * 8 - 1)}`);
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= MASK_BYTES * 8)
+      throw new RangeError(`CPU ${String(cpu)} is outside 0..${String(MASK_BYTES * 8 - 1)}`);
     mask[cpu >> 3] = (mask[cpu >> 3] ?? 0) | (1 << (cpu & 7));
   }
   const { value, errno } = native.schedSetAffinity(thread, MASK_BYTES, mask);

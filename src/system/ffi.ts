@@ -88,7 +88,7 @@ export function bindNative(
       readonly value: number;
       readonly errnoCode: number;
     };
-    const value = Number(result.value);
+    const { value } = result;
     // errnoCode is stale after a success
     return { value, errno: value === -1 ? result.errnoCode : 0 };
   };

@@ -72,7 +72,15 @@ export function addFileSeals(fd: number, seals: number): boolean {
 }
 
 /** @returns the address; @throws VirtioError naming `what` */
-export function mapMemory(what: string, address: number, bytes: number, protection: number, flags: number, fd: number, offset: number): number {
+export function mapMemory(
+  what: string,
+  address: number,
+  bytes: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): number {
   const { value, errno } = native.mmap(address, bytes, protection, flags, fd, offset);
   if (value === -1) throw systemError(what, 'mmap', errno);
   return value;

@@ -48,9 +48,12 @@ function socketAddress(path: string): Uint8Array {
   const bytes = Buffer.from(path, 'utf8');
   if (bytes.length === 0) throw new VirtioError('socket path is empty', { code: 'EINVAL' });
   if (bytes.length > MAX_PATH_BYTES) {
-    throw new VirtioError(`socket path ${path}: ${String(bytes.length)} bytes, and a Unix socket's path has at most ${String(MAX_PATH_BYTES)}`, {
-      code: 'ENAMETOOLONG',
-    });
+    throw new VirtioError(
+      `socket path ${path}: ${String(bytes.length)} bytes, and a Unix socket's path has at most ${String(MAX_PATH_BYTES)}`,
+      {
+        code: 'ENAMETOOLONG',
+      },
+    );
   }
   const address = Buffer.alloc(2 + 108);
   address.writeUInt16LE(AF_UNIX, 0);
@@ -87,7 +90,10 @@ export function listenUnix(path: string, backlog = 8): Listener {
     closeSync(probe);
     const code = value < 0 ? errnoName(errno) : '';
     if (value === 0 || code === 'EAGAIN') {
-      throw new VirtioError(`${path}: another process or port listens there; end it or choose another path`, { code: 'EADDRINUSE', syscall: 'bind' });
+      throw new VirtioError(`${path}: another process or port listens there; end it or choose another path`, {
+        code: 'EADDRINUSE',
+        syscall: 'bind',
+      });
     }
     if (code === 'ECONNREFUSED') unlinkSync(path);
   }
@@ -199,7 +205,7 @@ export function receiveUnix(fd: number, peer: string, data: Uint8Array): Receive
   }
   const descriptors: number[] = [];
   const controlLength = Number(header.readBigUInt64LE(40));
-  for (let at = 0; at + CMSG_HEADER_BYTES <= controlLength; ) {
+  for (let at = 0; at + CMSG_HEADER_BYTES <= controlLength;) {
     const length = Number(control.readBigUInt64LE(at));
     if (length < CMSG_HEADER_BYTES) break;
     if (control.readInt32LE(at + 8) === SOL_SOCKET && control.readInt32LE(at + 12) === SCM_RIGHTS) {

@@ -9,7 +9,16 @@ import { VirtioError } from '../../system/error.ts';
 import { closeFd } from '../../system/event-fd.ts';
 import { watchReadable } from '../../system/readiness.ts';
 import { receiveUnix, sendUnix } from '../../system/unix-socket.ts';
-import { encodeMessage, HEADER_BYTES, headerIsSupported, PAYLOAD_LIMIT, readHeader, requestName, type Message, type MessageHeader } from './messages.ts';
+import {
+  encodeMessage,
+  HEADER_BYTES,
+  headerIsSupported,
+  PAYLOAD_LIMIT,
+  readHeader,
+  requestName,
+  type Message,
+  type MessageHeader,
+} from './messages.ts';
 
 /** A message must be whole this long after its first byte. */
 const COMPLETION_MILLISECONDS = 5000;
@@ -45,7 +54,8 @@ export class VhostUserConnection {
     });
   }
 
-  get open(): boolean {
+  /** A method, not a property: the answer changes while its reader waits for something. */
+  isOpen(): boolean {
     return this.#open;
   }
 
@@ -64,7 +74,9 @@ export class VhostUserConnection {
       throw error;
     }
     if (sent !== bytes.length) {
-      const error = new VirtioError(`${this.peer}: the peer does not read its messages (socket full at ${requestName(request)})`, { code: 'EAGAIN' });
+      const error = new VirtioError(`${this.peer}: the peer does not read its messages (socket full at ${requestName(request)})`, {
+        code: 'EAGAIN',
+      });
       this.#fail(error);
       throw error;
     }
@@ -152,6 +164,12 @@ export class VhostUserConnection {
     this.#descriptors = [];
     this.#parsed = undefined;
     this.#have = 0;
-    this.#events.onMessage({ request: header.request, reply: header.reply, needReply: header.needReply, payload: this.#payload, descriptors });
+    this.#events.onMessage({
+      request: header.request,
+      reply: header.reply,
+      needReply: header.needReply,
+      payload: this.#payload,
+      descriptors,
+    });
   }
 }

@@ -273,14 +273,14 @@ export class VhostUserDevice {
   async #receive(connection: VhostUserConnection, message: Message): Promise<void> {
     const descriptors = [...message.descriptors];
     try {
-      if (!connection.open) return;
+      if (!connection.isOpen()) return;
       const answered = await this.#handle(connection, message, descriptors);
       // handling may have waited, and the front-end may have gone meanwhile
-      if (!answered && message.needReply && (this.#protocolFeatures & PROTOCOL_F.REPLY_ACK) !== 0 && connection.open) {
+      if (!answered && message.needReply && (this.#protocolFeatures & PROTOCOL_F.REPLY_ACK) !== 0 && connection.isOpen()) {
         connection.send(message.request, FLAG_REPLY, encodeU64(0n));
       }
     } catch (error) {
-      if (!connection.open) return;
+      if (!connection.isOpen()) return;
       const text = error instanceof Error ? error.message : String(error);
       if (message.needReply) {
         try {
@@ -290,7 +290,10 @@ export class VhostUserDevice {
         }
       }
       connection.close();
-      this.#lost(connection, new VirtioError(`${this.#peerName} ${requestName(message.request)}: ${text}; connection closed`, { code: 'EPROTO', cause: error }));
+      this.#lost(
+        connection,
+        new VirtioError(`${this.#peerName} ${requestName(message.request)}: ${text}; connection closed`, { code: 'EPROTO', cause: error }),
+      );
     } finally {
       for (const fd of descriptors) closeFd(fd);
     }
@@ -313,7 +316,8 @@ export class VhostUserDevice {
         return reply(encodeU64(BigInt(DEVICE_PROTOCOL_FEATURES)));
       case REQUEST.SET_PROTOCOL_FEATURES: {
         const features = readU64(payload);
-        if ((features & ~BigInt(DEVICE_PROTOCOL_FEATURES)) !== 0n) throw new Error(`protocol features 0x${features.toString(16)} were not offered`);
+        if ((features & ~BigInt(DEVICE_PROTOCOL_FEATURES)) !== 0n)
+          throw new Error(`protocol features 0x${features.toString(16)} were not offered`);
         this.#protocolFeatures = Number(features);
         return false;
       }
@@ -339,7 +343,9 @@ export class VhostUserDevice {
       case REQUEST.SET_MEM_TABLE: {
         const regions = decodeMemoryTable(payload);
         if (regions === undefined) {
-          throw new Error(`a table of more than ${String(REGIONS_PER_TABLE)} regions or of another size than it says; give the front-end --single-file-segments or fewer, larger pages`);
+          throw new Error(
+            `a table of more than ${String(REGIONS_PER_TABLE)} regions or of another size than it says; give the front-end --single-file-segments or fewer, larger pages`,
+          );
         }
         await this.#changeMemory(() => {
           this.#memory.replace(regions, descriptors.splice(0));
@@ -475,7 +481,8 @@ export class VhostUserDevice {
 
   #vring(index: number): { readonly vring: Vring; readonly ring: number } {
     const vring = this.#vrings[index];
-    if (vring === undefined) throw new Error(`ring ${String(index)} of ${String(this.#vrings.length)}; raise queues= of ${this.#options.name}`);
+    if (vring === undefined)
+      throw new Error(`ring ${String(index)} of ${String(this.#vrings.length)}; raise queues= of ${this.#options.name}`);
     return { vring, ring: index };
   }
 
@@ -508,8 +515,10 @@ export class VhostUserDevice {
     const bytes = splitRingBytes(vring.size);
     const find = (part: string, address: bigint, length: number, align: number): number => {
       const offset = this.#memory.translateUser(address, length);
-      if (offset === undefined) throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} lies outside the shared memory`);
-      if (offset % align !== 0) throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} is not aligned to ${String(align)} bytes`);
+      if (offset === undefined)
+        throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} lies outside the shared memory`);
+      if (offset % align !== 0)
+        throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} is not aligned to ${String(align)} bytes`);
       return offset;
     };
     const mergeable = (this.#features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;

@@ -22,7 +22,17 @@ import {
   VIRTIO_STATUS_FEATURES_OK,
 } from '../virtio-features.ts';
 import { VhostUserConnection } from './connection.ts';
-import { encodeMemoryTable, encodeU64, encodeVringAddress, encodeVringState, FLAG_NEED_REPLY, PROTOCOL_F, REQUEST, requestName, type Message } from './messages.ts';
+import {
+  encodeMemoryTable,
+  encodeU64,
+  encodeVringAddress,
+  encodeVringState,
+  FLAG_NEED_REPLY,
+  PROTOCOL_F,
+  REQUEST,
+  requestName,
+  type Message,
+} from './messages.ts';
 
 /** Protocol features that this end uses where the back-end has them. */
 const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.CONFIGURE_MEM_SLOTS;
@@ -129,7 +139,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
     const connection = this.#connection;
     const started = this.#started;
     this.#started = [];
-    if (connection?.open !== true) return;
+    if (connection?.isOpen() !== true) return;
     try {
       if ((this.#offered & VHOST_USER_F_PROTOCOL_FEATURES) !== 0n) {
         for (const index of started) connection.send(REQUEST.SET_VRING_ENABLE, 0, encodeVringState(index, 0));
@@ -165,7 +175,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
   }
 
   #connected(): VhostUserConnection {
-    if (this.#connection?.open !== true) throw new VirtioError(`${this.peer}: no back-end is connected`, { code: 'ENOTCONN' });
+    if (this.#connection?.isOpen() !== true) throw new VirtioError(`${this.peer}: no back-end is connected`, { code: 'ENOTCONN' });
     return this.#connection;
   }
 
@@ -233,10 +243,10 @@ export class VhostUserFrontEnd implements VirtioBackend {
     const connection = this.#serve(fd);
     this.#handshake(connection).then(
       (offer) => {
-        if (connection.open) this.#options.events.onOffer(offer);
+        if (connection.isOpen()) this.#options.events.onOffer(offer);
       },
       (error: unknown) => {
-        if (connection.open) {
+        if (connection.isOpen()) {
           connection.close();
           this.#lost(connection, error instanceof VirtioError ? error : undefined, false);
         }
@@ -304,7 +314,13 @@ export class VhostUserFrontEnd implements VirtioBackend {
   }
 
   /** Sends a request that has an answer. */
-  #ask(connection: VhostUserConnection, request: number, payload: Uint8Array = new Uint8Array(0), flags = 0, descriptors: readonly number[] = []): Promise<Buffer> {
+  #ask(
+    connection: VhostUserConnection,
+    request: number,
+    payload: Uint8Array = new Uint8Array(0),
+    flags = 0,
+    descriptors: readonly number[] = [],
+  ): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       try {
         connection.send(request, flags, payload, descriptors);
@@ -313,11 +329,14 @@ export class VhostUserFrontEnd implements VirtioBackend {
         return;
       }
       const timer = setTimeout(() => {
-        const error = new VirtioError(`${this.peer}: no answer to ${requestName(request)} within ${String(REPLY_MILLISECONDS / 1000)} s; is the peer a vhost-user back-end?`, {
-          code: 'ETIMEDOUT',
-        });
+        const error = new VirtioError(
+          `${this.peer}: no answer to ${requestName(request)} within ${String(REPLY_MILLISECONDS / 1000)} s; is the peer a vhost-user back-end?`,
+          {
+            code: 'ETIMEDOUT',
+          },
+        );
         reject(error);
-        if (connection.open) {
+        if (connection.isOpen()) {
           connection.close();
           this.#lost(connection, error, true);
         }
@@ -333,6 +352,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
       return;
     }
     const answer = await this.#ask(connection, request, payload, FLAG_NEED_REPLY, descriptors);
-    if (answer.readBigUInt64LE() !== 0n) throw new VirtioError(`${this.peer}: the back-end refused ${requestName(request)}`, { code: 'EPROTO' });
+    if (answer.readBigUInt64LE() !== 0n)
+      throw new VirtioError(`${this.peer}: the back-end refused ${requestName(request)}`, { code: 'EPROTO' });
   }
 }
