@@ -45,13 +45,18 @@ async function buildKernels() {
   writeFileSync(join(root, 'dist', 'kernels.wasm'), written.get('kernels.wasm'));
 }
 
-/** Kernels' integers are numbers to whoever reads the declarations: `u32` is nobody's type but ours. */
+/**
+ * Declarations for everybody: `u32` is nobody's type but ours, and `Symbol.asyncDispose` needs a library that not every
+ * project has on.
+ */
 function rewriteDeclarations(directory) {
+  const disposable = '/// <reference lib="esnext.disposable" />\n';
   for (const entry of readdirSync(directory, { recursive: true })) {
     if (!entry.endsWith('.d.ts')) continue;
     const path = join(directory, entry);
     const text = readFileSync(path, 'utf8');
-    const rewritten = text.replace(/^(?!\s*[/*]).*: [ui]32\b.*$/gm, (line) => line.replace(/: [ui]32\b/g, ': number'));
+    const plain = text.replace(/^(?!\s*[/*]).*: [ui]32\b.*$/gm, (line) => line.replace(/: [ui]32\b/g, ': number'));
+    const rewritten = /ispos(e\]|able)/.test(plain) && !plain.startsWith(disposable) ? disposable + plain : plain;
     if (rewritten !== text) writeFileSync(path, rewritten);
   }
 }
