@@ -100,7 +100,10 @@ export function listenUnix(path: string, backlog = 8): Listener {
   const fd = createSocket(path);
   try {
     const bound = native.bind(fd, address, address.length);
-    if (bound.value < 0) throw systemError(`socket ${path}`, 'bind', bound.errno);
+    if (bound.value < 0) {
+      const hint = errnoName(bound.errno) === 'ENOENT' ? ' (does its directory exist?)' : '';
+      throw systemError(`socket ${path}${hint}`, 'bind', bound.errno);
+    }
     const listening = native.listen(fd, backlog);
     if (listening.value < 0) throw systemError(`socket ${path}`, 'listen', listening.errno);
   } catch (error) {
