@@ -113,7 +113,18 @@ export function copyBytes(to: u32, from: u32, length: u32): void {
 
 /** Copies, but only where the bytes differ: a line that both sides merely read costs nothing. */
 export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
-  for (let at: u32 = 0; at < length; at++) if (u8[to + at] !== u8[from + at]) u8[to + at] = u8[from + at]!;
+  let done: u32 = 0;
+  if (((to | from) & 3) === 0) {
+    const whole: u32 = length >>> 2;
+    const target: u32 = to >>> 2;
+    const source: u32 = from >>> 2;
+    for (let index: u32 = 0; index < whole; index++) {
+      const word = i32[source + index]!;
+      if (i32[target + index] !== word) i32[target + index] = word;
+    }
+    done = whole << 2;
+  }
+  for (; done < length; done++) if (u8[to + done] !== u8[from + done]) u8[to + done] = u8[from + done]!;
 }
 
 /** Reads a word so that its cache line is on its way when it is needed. */
