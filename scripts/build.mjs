@@ -64,8 +64,9 @@ function rewriteDeclarations(directory) {
 /** Removes what sources that are gone left behind: it would be packed. */
 function removeStale(directory) {
   for (const entry of readdirSync(directory, { recursive: true })) {
-    const source = /^(.*?)(\.d\.ts|\.js)(\.map)?$/.exec(entry)?.[1];
-    if (source !== undefined && !existsSync(join(root, 'src', `${source}.ts`))) rmSync(join(directory, entry));
+    const source = /^(.*?)(\.d\.ts|\.js)$/.exec(entry)?.[1];
+    const stale = source === undefined ? entry.endsWith('.map') : !existsSync(join(root, 'src', `${source}.ts`));
+    if (stale) rmSync(join(directory, entry));
   }
 }
 
