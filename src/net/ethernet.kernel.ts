@@ -62,8 +62,11 @@ export function swapFiveTuples(mbufs: u32, packets: u32): void {
       swap32(at + 12, at + 16);
       // a later fragment has no ports
       if ((ldu16(at + 6) & 0xff1f) !== 0) continue;
+      const words: u32 = ld8(at) & 15;
+      // a header that says it is shorter than a header has no ports behind it
+      if (words < 5) continue;
       protocol = ld8(at + 9);
-      transport = at + ((ld8(at) & 15) << 2);
+      transport = at + (words << 2);
     } else if (type === TYPE_IPV6 && at + 40 <= end) {
       for (let word: u32 = 0; word < 16; word += 4) swap32(at + 8 + word, at + 24 + word);
       protocol = ld8(at + 6);

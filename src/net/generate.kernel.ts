@@ -2,7 +2,7 @@
  * Making packets: the burst that txonly, tx_first and flowgen send.
  * @module
  */
-import { copyWhereDifferent, ld32, ldu16, st16, st32, stu16 } from '../memory/access.ts';
+import { copyWhereDifferent, ld32, ldu16, ldu32, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_SEGMENTS } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 
@@ -68,6 +68,11 @@ function adjustChecksum(field: u32, before: u32, after: u32): void {
   stu16(field, ~sum & 0xffff);
 }
 
+/** The other order of the bytes of a u32. */
+function swap(value: u32): u32 {
+  return ((value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24)) >>> 0;
+}
+
 /** Gives packets made after a template their flow: the destination IPv4 address counts through TEMPLATE_FLOWS values. */
 export function spreadFlows(template: u32, mbufs: u32, packets: u32): void {
   const flows: u32 = ld32(template + TEMPLATE_FLOWS);
@@ -75,18 +80,13 @@ export function spreadFlows(template: u32, mbufs: u32, packets: u32): void {
   for (let index: u32 = 0; index < packets; index++) {
     const ip: u32 = ld32(ld32(mbufs + (index << 2)) + MBUF_DATA) + 14;
     const address: u32 = ip + 16;
-    const low: u32 = ldu16(address + 2);
-    const value: u32 = ((low >>> 8) | ((low & 0xff) << 8)) + flow;
-    const swapped: u32 = ((value >>> 8) & 0xff) | ((value & 0xff) << 8);
-    adjustChecksum(ip + 10, low, swapped);
-    stu16(address + 2, swapped);
-    if (flow > 0xffff) {
-      const high: u32 = ldu16(address);
-      const upper: u32 = ((high >>> 8) | ((high & 0xff) << 8)) + (flow >>> 16);
-      const swappedHigh: u32 = ((upper >>> 8) & 0xff) | ((upper & 0xff) << 8);
-      adjustChecksum(ip + 10, high, swappedHigh);
-      stu16(address, swappedHigh);
-    }
+    const before: u32 = ldu32(address);
+    // in network order; the sum carries into the upper half
+    const value: u32 = (swap(before) + flow) >>> 0;
+    const after: u32 = swap(value);
+    adjustChecksum(ip + 10, before & 0xffff, after & 0xffff);
+    adjustChecksum(ip + 10, before >>> 16, after >>> 16);
+    stu32(address, after);
     flow++;
     if (flow >= flows) flow = 0;
   }
