@@ -15,6 +15,8 @@ export interface DeviceOffer {
 export interface DeviceStart {
   /** Feature bits that the driver takes. */
   readonly features: bigint;
+  /** Bytes of payload of the longest packet that the driver sends. */
+  readonly mtu: number;
   /** Rings in order: receive queue 0, transmit queue 0, receive queue 1 ...; undefined where the port has no such queue. */
   readonly rings: readonly (DriverQueue | undefined)[];
 }

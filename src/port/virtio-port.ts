@@ -12,6 +12,7 @@ import {
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
 } from '../backend/virtio-features.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
@@ -188,6 +189,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const { mergeable, inOrder, queuePairs } = this.#options;
     return (
       VIRTIO_F_VERSION_1 |
+      VIRTIO_NET_F_MTU |
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
       (queuePairs > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n)
@@ -229,7 +231,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       ring?.negotiate(bits, mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES);
     }
     try {
-      await this.#backend.start({ features, rings });
+      await this.#backend.start({ features, mtu: this.mtu, rings });
     } catch (cause) {
       throw new VirtioError(`${this.name}: the device did not start: ${cause instanceof Error ? cause.message : String(cause)}`, {
         code: cause instanceof VirtioError ? cause.code : 'EIO',

@@ -16,6 +16,7 @@ import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MTU,
   VIRTIO_STATUS_ACKNOWLEDGE,
   VIRTIO_STATUS_DRIVER,
   VIRTIO_STATUS_DRIVER_OK,
@@ -35,7 +36,7 @@ import {
 } from './messages.ts';
 
 /** Protocol features that this end uses where the back-end has them. */
-const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.CONFIGURE_MEM_SLOTS;
+const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.NET_MTU;
 const REPLY_MILLISECONDS = 10_000;
 const RECONNECT_MILLISECONDS = 1000;
 /** A peer that hangs up in the first handshake is tried again for this long: it may be a listener that is just dying. */
@@ -126,6 +127,8 @@ export class VhostUserFrontEnd implements VirtioBackend {
         throw new VirtioError(`${this.peer}: the back-end refused the features 0x${start.features.toString(16)}`, { code: 'EPROTO' });
       }
     }
+    const tellMtu = (this.#protocolFeatures & PROTOCOL_F.NET_MTU) !== 0 && (start.features & VIRTIO_NET_F_MTU) !== 0n;
+    if (tellMtu) await this.#tell(connection, REQUEST.NET_SET_MTU, encodeU64(BigInt(start.mtu)));
     await this.#shareMemory(connection);
     for (const [index, ring] of rings.entries()) if (ring !== undefined) this.#handOver(connection, index, ring);
     this.#started = used;
