@@ -2,14 +2,14 @@
  * Engines on lcores, started by a program: traffic, counters, what happens to their ports meanwhile.
  * @module
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, test } from 'vitest';
 import { createEnvironment, launch, openPort } from '../../src/index.ts';
 import { availableCpus } from '../../src/system/cpu.ts';
-import { until } from '../support/deadline.ts';
+import { sleep, until } from '../support/deadline.ts';
 import { packetOf, PortPair } from './pair.ts';
 
 const small = { mbufs: 4096, pageSize: 4096 } as const;
@@ -121,4 +121,20 @@ test('what cannot be launched', async () => {
   await refused('io', { burst: 513 }, /1\.\.512/);
   await refused('txonly', { txSegments: [20] }, /42 bytes/);
   await refused('mac', { peers: ['x'] }, /no address/);
+});
+
+test('opening, launching and closing again and again keeps no descriptor and no thread', async () => {
+  const open = (): number => readdirSync('/proc/self/fd').length + readdirSync('/proc/self/task').length;
+  const counts: number[] = [];
+  for (let turn = 0; turn < 4; turn++) {
+    await using environment = createEnvironment(small);
+    await using pair = await PortPair.open(environment);
+    await using cores = await launch('io', { lcores: [cpu], ports: [pair.device], topology: 'loop' });
+    expect(cores.counters()).toHaveLength(1);
+    await environment.close();
+    // the thread that waits for sockets ends by itself
+    await sleep(200);
+    counts.push(open());
+  }
+  expect(Math.max(...counts.slice(1))).toBeLessThanOrEqual(counts[0] ?? 0);
 });
