@@ -552,8 +552,8 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     countSizes(queue, runLength, run);
     countBurst(queue, received, bytes);
   }
-  // a device that is far ahead may be short of buffers before the next burst
-  if (behind !== 0 || ahead > size >>> 1) refillMost(queue, size);
+  // a device that is far ahead, or one that has lost many buffers to this burst, may run short before the next
+  if (behind !== 0 || ahead > size >>> 1 || ld32(queue + Q_FREE) > 32) refillMost(queue, size);
   return received;
 }
 
