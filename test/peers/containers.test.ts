@@ -1,6 +1,6 @@
 /**
  * Two containers that share nothing but the socket's directory: each side in mount, PID and network namespaces of its own, with a
- * /tmp and a /run of its own, and both with the same --file-prefix.
+ * /run of its own.
  * @module
  */
 import { describe, test } from 'vitest';
@@ -11,16 +11,17 @@ import { MEETINGS, WHY_NO_PEERS } from './matrix.ts';
 
 const MAY_UNSHARE = process.getuid?.() === 0 && findExecutable('unshare') !== undefined;
 
-/** Namespaces in which the directory appears as /mnt. */
-function container(directory: string): readonly string[] {
-  const prepare = `mount --bind ${directory} /mnt && mount -t tmpfs none /tmp && mount -t tmpfs none /run && exec "$@"`;
+/** Namespaces in which the directory appears at another place, and not at its own. */
+function container(directory: string, place: string): readonly string[] {
+  const prepare = `mount --bind ${directory} ${place} && mount -t tmpfs none ${directory} && mount -t tmpfs none /run && exec "$@"`;
   return ['unshare', '--mount', '--pid', '--net', '--ipc', '--uts', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', prepare, 'sh'];
 }
 
 describe.skipIf(WHY_NO_PEERS !== undefined || !MAY_UNSHARE)('each side in namespaces of its own', () => {
   test.each(MEETINGS)('$name', async ({ driver, device, server }) => {
     using shared = new SocketDirectory();
-    const side = { wrapper: container(shared.path), socket: '/mnt/vhost.sock' };
+    using place = new SocketDirectory();
+    const side = { wrapper: container(shared.path, place.path), socket: place.socket };
     await using pair = await Pair.start({ driver: { program: driver, ...side }, device: { program: device, ...side }, server }, shared);
     await expectOneWay(pair, 'driver', '64', 200);
     await expectOneWay(pair, 'device', '1518', 200);
