@@ -56,5 +56,7 @@ export interface Lcores {
   /** Counters in the order of the plan's streams: live while running, final afterwards, empty before the first start. */
   counters(): readonly StreamCounters[];
   clearCounters(): void;
+  /** What lcores print of the packets they move, from now on: 1 received, 2 sent, 3 both, 0 nothing. */
+  setVerbose(level: number): void;
   close(): Promise<void>;
 }

@@ -19,6 +19,8 @@ export interface LcoreStart {
 
 /** Control words of an lcore, on two lines: what the main thread writes, and what the lcore writes. */
 export const CONTROL_STOP = 0;
+/** 1: print received packets, 2: sent ones, 3: both. */
+export const CONTROL_VERBOSE = 4;
 /** 1 from before the first burst until after the last. */
 export const CONTROL_RUNNING = 64;
 /** Counts rounds over all streams. */
@@ -55,7 +57,6 @@ export interface LcorePlan {
   readonly segments: number;
   readonly txFirst: number;
   readonly flushRx: boolean;
-  readonly verbose: number;
 }
 
 export type ToLcore = { readonly type: 'prepare'; readonly plan: LcorePlan } | { readonly type: 'run' };

@@ -15,6 +15,7 @@ import {
   CONTROL_ROUNDS,
   CONTROL_RUNNING,
   CONTROL_STOP,
+  CONTROL_VERBOSE,
   COUNTER_DROPPED,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
@@ -39,6 +40,7 @@ const start = workerData as LcoreStart;
 const context = loadKernels(start.target, start.share);
 const { u32, i32 } = context.views;
 const stopIndex = (start.control + CONTROL_STOP) >>> 2;
+const verboseIndex = (start.control + CONTROL_VERBOSE) >>> 2;
 const runningIndex = (start.control + CONTROL_RUNNING) >>> 2;
 const roundsIndex = (start.control + CONTROL_ROUNDS) >>> 2;
 
@@ -63,7 +65,7 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
   const tx = stream.tx === undefined ? nothing : openQueue(context, stream.tx, 'transmit', start.slot);
   const mbufs = area + STREAM_MBUFS;
   const counters = area + STREAM_COUNTERS;
-  const { burst, verbose } = plan;
+  const { burst } = plan;
   const retries = plan.retry?.count ?? 0;
   const loads = (plan.retry?.delay ?? 0) * LOADS_A_MICROSECOND;
 
@@ -94,12 +96,12 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
       const count = rx.burst(mbufs, burst);
       if (count !== 0) {
         addTo(counters + COUNTER_RECEIVED, count);
-        if ((verbose & 1) !== 0) dump(count, false);
+        if (((u32[verboseIndex] ?? 0) & 1) !== 0) dump(count, false);
       }
       return count;
     },
     send(count) {
-      if ((verbose & 2) !== 0) dump(count, true);
+      if (((u32[verboseIndex] ?? 0) & 2) !== 0) dump(count, true);
       let sent = tx.burst(mbufs, count);
       if (sent < count && retries !== 0) sent = retry(sent, count);
       addTo(counters + COUNTER_SENT, sent);

@@ -27,6 +27,7 @@ import {
   CONTROL_ROUNDS,
   CONTROL_RUNNING,
   CONTROL_STOP,
+  CONTROL_VERBOSE,
   COUNTER_DROPPED,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
@@ -125,13 +126,14 @@ export class WorkerLcores implements Lcores {
     this.#baselines = streams.map(() => COUNTERS.map(() => 0));
     const busy = this.#lcores.filter((lcore) => streams.some(({ stream }) => stream.lcore === lcore.id));
     for (const lcore of busy) Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_STOP) >>> 2, 0);
+    this.setVerbose(plan.verbose);
     await Promise.all(
       busy.map((lcore) => {
         const own = streams.filter(({ stream }) => stream.lcore === lcore.id).map((running) => this.#lcoreStream(running));
-        const { engine, burst, retry, txFirst, flushRx, verbose } = plan;
+        const { engine, burst, retry, txFirst, flushRx } = plan;
         const message: ToLcore = {
           type: 'prepare',
-          plan: { engine, burst, retry, txFirst, flushRx, verbose, segments: plan.txSegments.length, streams: own },
+          plan: { engine, burst, retry, txFirst, flushRx, segments: plan.txSegments.length, streams: own },
         };
         return this.#ask(lcore, message, 'prepared');
       }),
@@ -179,6 +181,10 @@ export class WorkerLcores implements Lcores {
 
   clearCounters(): void {
     this.#baselines = this.#streams.map(({ area }) => COUNTERS.map((counter) => this.#raw(area + STREAM_COUNTERS + counter)));
+  }
+
+  setVerbose(level: number): void {
+    for (const { control } of this.#lcores) this.#options.arena.views.u32[(control + CONTROL_VERBOSE) >>> 2] = level;
   }
 
   /** Resolves when no lcore is still inside a burst that began before the call. */

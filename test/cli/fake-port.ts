@@ -232,6 +232,12 @@ export class FakeLcores implements Lcores {
   counters(): readonly StreamCounters[] {
     return this.current;
   }
+  verbose = 0;
+
+  setVerbose(level: number): void {
+    this.verbose = level;
+  }
+
   clearCounters(): void {
     this.current = this.current.map(() => ({ rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 }));
   }

@@ -176,10 +176,11 @@ export const forwardingCommands: readonly Command[] = [
   command(
     'config',
     [word('set'), word('verbose'), number('level', uint16)],
-    'Describes packets: 1 those received, 2 those sent, 3 both; 0 none. From the next start on.',
-    ({ settings, output }, { level }) => {
+    'Describes packets: 1 those received, 2 those sent, 3 both; 0 none.',
+    ({ settings, output, forwarding }, { level }) => {
       output.say(`Change verbose level from ${settings.verbose} to ${level}`);
       settings.verbose = level;
+      forwarding.setVerbose(level);
     },
   ),
   command(

@@ -233,6 +233,10 @@ export class Forwarding {
     this.#portCount = ports ?? this.#portCount;
   }
 
+  setVerbose(level: number): void {
+    this.#context.lcores.setVerbose(level);
+  }
+
   setPeer(port: number, mac: MacAddress): void {
     this.#peers.set(port, mac);
   }
