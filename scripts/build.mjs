@@ -26,10 +26,20 @@ async function buildKernels() {
   const { error, stderr } = await asc.main(
     [
       'src/kernels.entry.wasm.ts',
-      '--outFile', 'kernels.wasm',
-      '--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536',
-      '--enable', 'threads,simd,bulk-memory',
-      '--runtime', 'stub', '-O3', '--noAssert',
+      '--outFile',
+      'kernels.wasm',
+      '--importMemory',
+      '--sharedMemory',
+      '--initialMemory',
+      '1',
+      '--maximumMemory',
+      '65536',
+      '--enable',
+      'threads,simd,bulk-memory',
+      '--runtime',
+      'stub',
+      '-O3',
+      '--noAssert',
     ],
     {
       // the kernels' access to memory has a twin for each target

@@ -135,6 +135,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     main: loadKernels(target, arena),
     gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
     log: warn,
+    signal: termination.signal,
   };
   const pool = (): Mempool => {
     if (later.mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');

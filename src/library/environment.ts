@@ -219,7 +219,9 @@ export class Environment implements AsyncDisposable {
  */
 export function openEnvironment(options: EnvironmentOptions, closesWithPorts: boolean): Environment {
   if (options.asDefault === true && shared !== undefined) {
-    throw new VirtioError('asDefault: there is a default environment already; close it, and the ports that use it, first', { code: 'EBUSY' });
+    throw new VirtioError('asDefault: there is a default environment already; close it, and the ports that use it, first', {
+      code: 'EBUSY',
+    });
   }
   if (options.target === 'javascript' && javascriptTaken !== undefined) {
     throw new VirtioError('target javascript: another environment has it, and its kernels work on one at a time', { code: 'EBUSY' });

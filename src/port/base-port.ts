@@ -4,7 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';
-import { QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
@@ -29,7 +29,12 @@ interface OwnedQueue<Queue extends QueueState> {
   readonly queue: Queue;
   readonly info: QueueInfo;
   functions: QueueFunctions | undefined;
+  /** The last error of the queue that was reported; 0: none. */
+  reported: number;
 }
+
+/** How often queues are looked at for errors that a kernel found. */
+const ERROR_MILLISECONDS = 100;
 
 export interface BasePortOptions {
   readonly id: number;
@@ -56,6 +61,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   #configuration: PortConfiguration | undefined;
   #rx: (OwnedQueue<Queue> | undefined)[] = [];
   #tx: (OwnedQueue<Queue> | undefined)[] = [];
+  #watch: NodeJS.Timeout | undefined;
   readonly #listeners = new Set<(event: PortEvent) => void>();
 
   constructor(context: PortContext, options: BasePortOptions) {
@@ -111,6 +117,11 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   protected abstract stopDevice(): Promise<void>;
   /** Releases what the driver holds, but for the queues. */
   protected abstract closeDevice(): Promise<void>;
+
+  /** A kernel gave a queue up; `text` says why. */
+  protected queueGivenUp(direction: 'rx' | 'tx', index: number, text: string): void {
+    this.context.log(`${this.name}: ${direction} queue ${String(index)} stopped: ${text}`);
+  }
 
   /** Called before queues are released: give back the packets that they hold. */
   protected emptyQueue(_queue: Queue): void {
@@ -186,6 +197,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       queue: made.queue,
       info: { descriptors: made.descriptors, poolName: configuration.pool.name },
       functions: undefined,
+      reported: 0,
     };
     return Promise.resolve();
   }
@@ -197,7 +209,12 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     this.#release(this.#tx[queue]);
     this.#tx[queue] = undefined;
     const made = this.makeTxQueue(queue, configuration);
-    this.#tx[queue] = { queue: made.queue, info: { descriptors: made.descriptors, poolName: undefined }, functions: undefined };
+    this.#tx[queue] = {
+      queue: made.queue,
+      info: { descriptors: made.descriptors, poolName: undefined },
+      functions: undefined,
+      reported: 0,
+    };
     return Promise.resolve();
   }
 
@@ -221,12 +238,17 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       this.#state = 'stopped';
       throw error;
     }
+    this.#watch = setInterval(() => {
+      this.#lookForErrors();
+    }, ERROR_MILLISECONDS).unref();
   }
 
   async stop(): Promise<void> {
     if (this.#state !== 'started') return;
     this.#state = 'stopped';
+    clearInterval(this.#watch);
     await this.stopDevice();
+    this.#lookForErrors();
   }
 
   async close(): Promise<void> {
@@ -329,6 +351,22 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   protected async runQueues(run: boolean): Promise<void> {
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(run ? QUEUE_RUNNING : QUEUE_STOPPED);
     if (!run) await this.context.gracePeriod();
+  }
+
+  /** Reports queues that a kernel has given up since the last look; a queue that was started anew is looked at again. */
+  #lookForErrors(): void {
+    for (const [direction, list] of [
+      ['rx', this.#rx],
+      ['tx', this.#tx],
+    ] as const) {
+      for (const [index, owned] of list.entries()) {
+        if (owned === undefined) continue;
+        const { error } = owned.queue;
+        if (error !== 0 && error !== owned.reported)
+          this.queueGivenUp(direction, index, QUEUE_ERROR_TEXTS[error] ?? `error ${String(error)}`);
+        owned.reported = error;
+      }
+    }
   }
 
   #handle(owned: OwnedQueue<Queue> | undefined, queue: number, direction: string): QueueHandle {

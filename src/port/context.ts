@@ -11,6 +11,8 @@ export interface PortContext {
   readonly main: KernelContext;
   /** Resolves when no lcore is still inside a burst that began before the call. At once while no lcore runs. */
   readonly gracePeriod: () => Promise<void>;
+  /** Ends waits for peers that do not answer. */
+  readonly signal?: AbortSignal;
   /** Takes lines for the user: what peers do wrong, connections that come and go. */
   readonly log: (text: string) => void;
 }

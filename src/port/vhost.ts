@@ -39,9 +39,11 @@ class VhostPort extends BasePort<DeviceQueue> {
   readonly info: PortInfo;
   protected readonly queueKind = 'virtqueue-device';
   readonly #device: VhostUserDevice;
+  readonly #path: string;
 
   constructor(context: PortContext, options: VhostPortOptions) {
     super(context, options);
+    this.#path = options.path;
     this.info = {
       driverName: 'net_vhost',
       maxRxQueues: options.queuePairs,
@@ -102,6 +104,11 @@ class VhostPort extends BasePort<DeviceQueue> {
       ...this.rxQueues.flatMap((queue, index) => details('rx', index, queue)),
       ...this.txQueues.flatMap((queue, index) => details('tx', index, queue)),
     ];
+  }
+
+  protected override queueGivenUp(direction: 'rx' | 'tx', index: number, text: string): void {
+    super.queueGivenUp(direction, index, `the front-end behind (${this.#path}) broke the ring: ${text}; restart it`);
+    this.#device.signalError(direction === 'tx' ? 2 * index : 2 * index + 1);
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DeviceQueue; descriptors: number } {

@@ -127,6 +127,10 @@ export class VirtioPort extends BasePort<DriverQueue> {
     ];
   }
 
+  protected override queueGivenUp(direction: 'rx' | 'tx', index: number, text: string): void {
+    super.queueGivenUp(direction, index, `the device behind ${this.#backend.peer} broke the ring: ${text}; stop and start the port`);
+  }
+
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DriverQueue; descriptors: number } {
     return this.#makeQueue(`rx queue ${String(index)} of ${this.name}`, configuration.pool.offset, configuration.descriptors);
   }

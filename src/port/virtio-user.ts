@@ -76,7 +76,8 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     inOrder: args.flag('in_order', true),
     controlQueue: args.flag('cq', false),
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
-    makeBackend: (events) => new VhostUserFrontEnd({ arena: context.arena, path, server, events, log: context.log }),
+    makeBackend: (events) =>
+      new VhostUserFrontEnd({ arena: context.arena, path, server, events, log: context.log, signal: context.signal }),
   });
   try {
     await port.probe();

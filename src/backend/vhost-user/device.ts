@@ -13,7 +13,7 @@ import { Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUN
 import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
 import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
-import { closeFd } from '../../system/event-fd.ts';
+import { closeFd, signalEventFd } from '../../system/event-fd.ts';
 import { watchReadable } from '../../system/readiness.ts';
 import { acceptUnix, connectUnix, isEventFd, listenUnix, setNonBlocking, type Listener } from '../../system/unix-socket.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
@@ -155,6 +155,12 @@ export class VhostUserDevice {
     });
   }
 
+  /** Tells the front-end that a ring was given up, where it asked to be told (SET_VRING_ERR). */
+  signalError(ring: number): void {
+    const fd = this.#vrings[ring]?.error ?? -1;
+    if (fd >= 0) signalEventFd(fd);
+  }
+
   /** The queues behind the rings have been made anew. */
   async queuesReplaced(): Promise<void> {
     await this.#enqueue(() => {
@@ -275,6 +281,7 @@ export class VhostUserDevice {
     try {
       if (!connection.isOpen()) return;
       const answered = await this.#handle(connection, message, descriptors);
+      if (descriptors.length > 0) throw new Error(`${String(descriptors.length)} file descriptors more than the message has`);
       // handling may have waited, and the front-end may have gone meanwhile
       if (!answered && message.needReply && (this.#protocolFeatures & PROTOCOL_F.REPLY_ACK) !== 0 && connection.isOpen()) {
         connection.send(message.request, FLAG_REPLY, encodeU64(0n));
@@ -436,7 +443,8 @@ export class VhostUserDevice {
       case REQUEST.SET_VRING_ENABLE: {
         const { vring, ring, value } = this.#vringState(payload);
         const enabled = value !== 0;
-        if (!enabled) await this.#stopRings([vring]);
+        // also before enabling: an lcore may be discarding what came while the ring was disabled
+        if (enabled !== vring.enabled) await this.#stopRings([vring]);
         vring.enabled = enabled;
         this.#update(ring);
         this.#options.onQueueState(ring, enabled);

@@ -49,6 +49,8 @@ export interface VhostUserFrontEndOptions {
   readonly server: boolean;
   readonly events: BackendEvents;
   readonly log: (text: string) => void;
+  /** Ends the wait for the first answers. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface PendingReply {
@@ -97,7 +99,20 @@ export class VhostUserFrontEnd implements VirtioBackend {
       }
       return undefined;
     }
+    const giveUp = (): void => {
+      void this.close();
+    };
+    this.#options.signal?.addEventListener('abort', giveUp, { once: true });
+    try {
+      return await this.#connectFirst();
+    } finally {
+      this.#options.signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
+  async #connectFirst(): Promise<DeviceOffer> {
     for (let attempt = 1; ; attempt++) {
+      if (this.#options.signal?.aborted === true) throw new VirtioError(`${this.peer}: interrupted`, { code: 'ECANCELED' });
       const connection = this.#serve(connectUnix(this.#options.path));
       try {
         return await this.#handshake(connection);

@@ -21,6 +21,8 @@ import { maxBurst } from './settings.ts';
 import type { StreamPlan } from '../../lcore/streams.ts';
 import { pairsWithItself, planStreams } from '../../lcore/streams.ts';
 
+/** Descriptors that testpmd takes a ring for when the driver does not say. */
+const usualRing = 512;
 /** Bytes of an Ethernet, IPv4 and UDP header: the shortest packet that txonly makes. */
 const minTxPacket = 42;
 
@@ -256,8 +258,10 @@ export class Forwarding {
     if (lengths.length > 1) {
       for (const { port } of ports.list()) {
         for (let queue = 0; queue < (port.configuration?.txQueues ?? 0); queue += 1) {
-          const ring = port.txQueueInfo(queue)?.descriptors;
-          if (ring === undefined || ring >= lengths.length) continue;
+          // a queue without a ring of its own, as a vhost port's, counts for as many as a usual one
+          const given = port.txQueueInfo(queue)?.descriptors ?? 0;
+          const ring = given === 0 ? usualRing : given;
+          if (ring >= lengths.length) continue;
           output.say(`nb segments per TX packets=${lengths.length} >= TX queue(${queue}) ring_size=${ring} - txpkts ignored`);
           output.warn(`Tx segment size(${lengths.length}) is not supported - txpkts ignored`);
           return;

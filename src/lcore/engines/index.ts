@@ -31,7 +31,9 @@ async function registerTypeScript(): Promise<void> {
   try {
     manifest = createRequire(`${process.cwd()}/`).resolve('tsx/package.json');
   } catch (cause) {
-    throw new Error(`Node ${process.versions.node} reads TypeScript only with tsx: install it (npm install tsx), or give a .js file`, { cause });
+    throw new Error(`Node ${process.versions.node} reads TypeScript only with tsx: install it (npm install tsx), or give a .js file`, {
+      cause,
+    });
   }
   // by the entry for import: the one for require cannot register from a Worker
   const { exports } = JSON.parse(readFileSync(manifest, 'utf8')) as { readonly exports: Readonly<Record<string, unknown>> };
