@@ -8,7 +8,7 @@
 import { VirtioError } from '../../system/error.ts';
 import { closeFd } from '../../system/event-fd.ts';
 import { watchReadable } from '../../system/readiness.ts';
-import { receiveUnix, sendUnix } from '../../system/unix-socket.ts';
+import { MAX_DESCRIPTORS, receiveUnix, sendUnix } from '../../system/unix-socket.ts';
 import {
   encodeMessage,
   HEADER_BYTES,
@@ -121,7 +121,8 @@ export class VhostUserConnection {
       }
       if (received === undefined) return;
       this.#descriptors.push(...received.descriptors);
-      if (received.truncated) {
+      // each piece of a message may bring some: together no more than one piece can
+      if (received.truncated || this.#descriptors.length > MAX_DESCRIPTORS) {
         this.#protocolError('more file descriptors than any message may carry');
         return;
       }

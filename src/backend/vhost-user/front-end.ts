@@ -16,7 +16,6 @@ import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_NET_F_MQ,
-  VIRTIO_NET_F_MTU,
   VIRTIO_STATUS_ACKNOWLEDGE,
   VIRTIO_STATUS_DRIVER,
   VIRTIO_STATUS_DRIVER_OK,
@@ -36,7 +35,7 @@ import {
 } from './messages.ts';
 
 /** Protocol features that this end uses where the back-end has them. */
-const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.NET_MTU;
+const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.CONFIGURE_MEM_SLOTS;
 const REPLY_MILLISECONDS = 10_000;
 const RECONNECT_MILLISECONDS = 1000;
 /** A peer that hangs up in the first handshake is tried again for this long: it may be a listener that is just dying. */
@@ -49,8 +48,6 @@ export interface VhostUserFrontEndOptions {
   readonly server: boolean;
   readonly events: BackendEvents;
   readonly log: (text: string) => void;
-  /** Ends the wait for the first answers. */
-  readonly signal?: AbortSignal | undefined;
 }
 
 interface PendingReply {
@@ -79,6 +76,8 @@ export class VhostUserFrontEnd implements VirtioBackend {
   /** Numbers of the rings that the back-end holds. */
   #started: readonly number[] = [];
   #open = true;
+  /** open() itself tries again: a loss meanwhile must not lead to a second connection. */
+  #opening = false;
 
   constructor(options: VhostUserFrontEndOptions) {
     this.#options = options;
@@ -99,20 +98,16 @@ export class VhostUserFrontEnd implements VirtioBackend {
       }
       return undefined;
     }
-    const giveUp = (): void => {
-      void this.close();
-    };
-    this.#options.signal?.addEventListener('abort', giveUp, { once: true });
+    this.#opening = true;
     try {
-      return await this.#connectFirst();
+      return await this.#firstHandshake();
     } finally {
-      this.#options.signal?.removeEventListener('abort', giveUp);
+      this.#opening = false;
     }
   }
 
-  async #connectFirst(): Promise<DeviceOffer> {
+  async #firstHandshake(): Promise<DeviceOffer> {
     for (let attempt = 1; ; attempt++) {
-      if (this.#options.signal?.aborted === true) throw new VirtioError(`${this.peer}: interrupted`, { code: 'ECANCELED' });
       const connection = this.#serve(connectUnix(this.#options.path));
       try {
         return await this.#handshake(connection);
@@ -142,8 +137,6 @@ export class VhostUserFrontEnd implements VirtioBackend {
         throw new VirtioError(`${this.peer}: the back-end refused the features 0x${start.features.toString(16)}`, { code: 'EPROTO' });
       }
     }
-    const tellMtu = (this.#protocolFeatures & PROTOCOL_F.NET_MTU) !== 0 && (start.features & VIRTIO_NET_F_MTU) !== 0n;
-    if (tellMtu) await this.#tell(connection, REQUEST.NET_SET_MTU, encodeU64(BigInt(start.mtu)));
     await this.#shareMemory(connection);
     for (const [index, ring] of rings.entries()) if (ring !== undefined) this.#handOver(connection, index, ring);
     this.#started = used;
@@ -290,7 +283,10 @@ export class VhostUserFrontEnd implements VirtioBackend {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
     this.#started = [];
-    this.#rejectAll(new VirtioError(`${this.peer}: the back-end closed the connection`, { code: 'ECONNRESET', cause: error }));
+    // what a peer did wrong is the answer to whatever was asked; only a lost connection is worth another try
+    const gone = new VirtioError(`${this.peer}: the back-end closed the connection`, { code: 'ECONNRESET', cause: error });
+    this.#rejectAll(error?.code === 'EPROTO' ? error : gone);
+    if (this.#opening) return;
     this.#options.log(error === undefined ? `${this.peer} back-end disconnected` : error.message);
     if (report) this.#options.events.onLost();
     if (!this.#options.server) this.#reconnectLater();
