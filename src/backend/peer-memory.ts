@@ -198,11 +198,12 @@ export class PeerMemory {
   #placeRun(run: readonly HeldRegion[]): void {
     const [first] = run;
     if (first === undefined) return;
-    const page = BigInt(first.pageSize);
-    const lead = Number(first.fileOffset % page);
+    const lead = Number(first.fileOffset % BigInt(first.pageSize));
     const total = run.reduce((sum, region) => sum + region.size, 0n) + BigInt(lead);
     const align = Math.max(HUGE_PAGE, ...run.map((region) => region.pageSize));
     let start: number;
+    // whole pages of the largest kind: the last mapping fills its page, though its region may end before
+    const page = BigInt(Math.max(...run.map((region) => region.pageSize)));
     const bytes = Number((total + page - 1n) / page) * Number(page);
     try {
       start = this.#arena.window.allocate(bytes, align, `${String(Math.ceil(bytes / 1048576))} MiB of ${this.#peer}`);
