@@ -29,8 +29,6 @@ interface OwnedQueue<Queue extends QueueState> {
   readonly queue: Queue;
   readonly info: QueueInfo;
   functions: QueueFunctions | undefined;
-  /** The last error of the queue that was reported; 0: none. */
-  reported: number;
 }
 
 /** How often queues are looked at for errors that a kernel found. */
@@ -197,7 +195,6 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       queue: made.queue,
       info: { descriptors: made.descriptors, poolName: configuration.pool.name },
       functions: undefined,
-      reported: 0,
     };
     return Promise.resolve();
   }
@@ -213,7 +210,6 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       queue: made.queue,
       info: { descriptors: made.descriptors, poolName: undefined },
       functions: undefined,
-      reported: 0,
     };
     return Promise.resolve();
   }
@@ -353,7 +349,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     if (!run) await this.context.gracePeriod();
   }
 
-  /** Reports queues that a kernel has given up since the last look; a queue that was started anew is looked at again. */
+  /** Reports queues that a kernel has given up since the last look. */
   #lookForErrors(): void {
     for (const [direction, list] of [
       ['rx', this.#rx],
@@ -361,10 +357,8 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     ] as const) {
       for (const [index, owned] of list.entries()) {
         if (owned === undefined) continue;
-        const { error } = owned.queue;
-        if (error !== 0 && error !== owned.reported)
-          this.queueGivenUp(direction, index, QUEUE_ERROR_TEXTS[error] ?? `error ${String(error)}`);
-        owned.reported = error;
+        const error = owned.queue.takeError();
+        if (error !== 0) this.queueGivenUp(direction, index, QUEUE_ERROR_TEXTS[error] ?? `error ${String(error)}`);
       }
     }
   }

@@ -61,6 +61,7 @@ export class QueueState {
   readonly #arena: Arena;
   readonly #baselines = new Map<number, number>();
   protected readonly views: ArenaViews;
+  #errorTaken = false;
   #open = true;
 
   constructor(arena: Arena, name: string, port: number) {
@@ -88,6 +89,19 @@ export class QueueState {
   /** Why a kernel gave up (QUEUE_ERROR_*), or 0. */
   get error(): number {
     return this.get(Q_ERROR);
+  }
+
+  /** The same, but once for every time that a kernel gives up. */
+  takeError(): number {
+    const { error } = this;
+    if (error === 0 || this.#errorTaken) return 0;
+    this.#errorTaken = true;
+    return error;
+  }
+
+  protected clearError(): void {
+    this.set(Q_ERROR, 0);
+    this.#errorTaken = false;
   }
 
   /** A counter since the last reset. */
@@ -214,7 +228,8 @@ export class DriverQueue extends QueueState {
     for (let index = 0; index < this.size; index++) u16[ring + index] = index;
     // polled: the device need not call
     u16[this.available >>> 1] = AVAILABLE_F_NO_INTERRUPT;
-    for (const field of [Q_ERROR, Q_OWN_INDEX, Q_HANDLED, Q_SEEN, Q_FREE_HEAD, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
+    this.clearError();
+    for (const field of [Q_OWN_INDEX, Q_HANDLED, Q_SEEN, Q_FREE_HEAD, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
     this.set(Q_FREE, this.size);
   }
 
@@ -267,7 +282,7 @@ export class DeviceQueue extends QueueState {
   attach(ring: DeviceRing): void {
     this.point(ring);
     const index = this.views.u16[(ring.used + USED_INDEX) >>> 1] ?? 0;
-    this.set(Q_ERROR, 0);
+    this.clearError();
     this.set(Q_OWN_INDEX, index);
     this.set(Q_HANDLED, index);
     this.set(Q_SEEN, index);

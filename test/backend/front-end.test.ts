@@ -79,7 +79,7 @@ describe('the vhost-user front-end', () => {
     expect(await front.open()).toMatchObject({ queuePairs: 2 });
     const rings = [0, 1].map((index) => new DriverQueue(arena, { name: `ring ${index}`, size: 256, port: 0 }));
     for (const ring of rings) ring.negotiate(QUEUE_MERGEABLE, 12);
-    await front.start({ features: Feature.VERSION_1 | Feature.MRG_RXBUF, rings });
+    await front.start({ features: Feature.VERSION_1 | Feature.MRG_RXBUF, mtu: 1500, rings });
     await front.stop();
     await front.close();
     const log = await (await served).log;
@@ -106,7 +106,7 @@ describe('the vhost-user front-end', () => {
     const front = frontEnd();
     expect(await front.open()).toEqual({ features: Feature.VERSION_1, queuePairs: 1 });
     const ring = new DriverQueue(arena, { name: 'a ring', size: 64, port: 0 });
-    await front.start({ features: Feature.VERSION_1, rings: [undefined, ring] });
+    await front.start({ features: Feature.VERSION_1, mtu: 1500, rings: [undefined, ring] });
     await front.close();
     const log = await (await served).log;
     expect(log.map(({ request }) => nameOf(request))).not.toContain('SET_VRING_ENABLE');
@@ -189,7 +189,7 @@ describe('the vhost-user front-end', () => {
       const served = accept(listen(), options);
       const front = frontEnd();
       await front.open();
-      await expect(front.start({ features: Feature.VERSION_1, rings: [] })).rejects.toThrow(text);
+      await expect(front.start({ features: Feature.VERSION_1, mtu: 1500, rings: [] })).rejects.toThrow(text);
       await front.close();
       await served;
     }
@@ -226,7 +226,7 @@ describe('the vhost-user front-end', () => {
   });
 
   it('is not there for its peer: start says so', async () => {
-    await expect(frontEnd().start({ features: 0n, rings: [] })).rejects.toThrow(/no back-end is connected/);
+    await expect(frontEnd().start({ features: 0n, mtu: 1500, rings: [] })).rejects.toThrow(/no back-end is connected/);
   });
 
   it('leaves no socket file and no descriptor behind, however often it is closed', async () => {

@@ -90,7 +90,7 @@ const RINGS: readonly RingAttack[] = [
     outcome: 'stops',
     run: async (device) => {
       device.give(TRANSMIT, [], 1000);
-      await provoke(device);
+      await provoke(device, device.ringSize(TRANSMIT) + 8);
     },
   },
   {
@@ -98,7 +98,7 @@ const RINGS: readonly RingAttack[] = [
     outcome: 'stops',
     run: async (device) => {
       device.give(TRANSMIT, [{ id: 0x7fff_ffff, length: 0 }]);
-      await provoke(device);
+      await provoke(device, device.ringSize(TRANSMIT) + 8);
     },
   },
   {
@@ -131,9 +131,12 @@ const RINGS: readonly RingAttack[] = [
   },
 ];
 
-/** Has the driver send something, so that it looks at its used ring: packets that it will send back. */
-async function provoke(device: RawDevice): Promise<void> {
-  for (let count = 0; count < 8; count++) {
+/**
+ * Has the driver send something: packets that it will send back. It looks at the used ring of its transmit queue when it
+ * runs out of descriptors, so a lie there is found after a ring full of packets.
+ */
+async function provoke(device: RawDevice, packets = 8): Promise<void> {
+  for (let count = 0; count < packets; count++) {
     const head = await device.sendPacket(Buffer.alloc(60));
     device.give(RECEIVE, [{ id: head, length: 72 }]);
   }

@@ -48,6 +48,8 @@ export interface VhostUserFrontEndOptions {
   readonly server: boolean;
   readonly events: BackendEvents;
   readonly log: (text: string) => void;
+  /** Ends the wait for the first answers. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface PendingReply {
@@ -98,16 +100,22 @@ export class VhostUserFrontEnd implements VirtioBackend {
       }
       return undefined;
     }
+    const giveUp = (): void => {
+      void this.close();
+    };
+    this.#options.signal?.addEventListener('abort', giveUp, { once: true });
     this.#opening = true;
     try {
       return await this.#firstHandshake();
     } finally {
       this.#opening = false;
+      this.#options.signal?.removeEventListener('abort', giveUp);
     }
   }
 
   async #firstHandshake(): Promise<DeviceOffer> {
     for (let attempt = 1; ; attempt++) {
+      if (this.#options.signal?.aborted === true) throw new VirtioError(`${this.peer}: interrupted`, { code: 'ECANCELED' });
       const connection = this.#serve(connectUnix(this.#options.path));
       try {
         return await this.#handshake(connection);
