@@ -197,14 +197,14 @@ function takeChain(queue: u32, packet: u32, head: u32, mask: u32, header: u32): 
       return BROKEN;
     }
     if (outcome === TAKEN && bytes !== 0) {
+      const source: u32 = translate(regions, low, high, bytes);
+      if (source === 0) {
+        giveUp(queue, QUEUE_ERROR_ADDRESS);
+        return BROKEN;
+      }
       if (bytes > PACKET_LIMIT || length + bytes > PACKET_LIMIT) {
         outcome = DROPPED;
       } else {
-        const source: u32 = translate(regions, low, high, bytes);
-        if (source === 0) {
-          giveUp(queue, QUEUE_ERROR_ADDRESS);
-          return BROKEN;
-        }
         const skipped: u32 = skip < bytes ? skip : bytes;
         skip -= skipped;
         length += bytes - skipped;
