@@ -1,0 +1,84 @@
+/**
+ * Ports in one process, over one small arena: what they need, and packets through them.
+ * @module
+ */
+import { MBUF_LENGTH } from '../../src/memory/mbuf-layout.ts';
+import type { Mempool } from '../../src/memory/mempool.ts';
+import type { PortContext } from '../../src/port/context.ts';
+import { createPort } from '../../src/port/drivers.ts';
+import type { Port } from '../../src/port/port.ts';
+import { loadKernels, type KernelTarget } from '../../src/ring/kernels.ts';
+import { until } from './deadline.ts';
+import { frame, RingBench, testArena } from './ring-pair.ts';
+
+export class PortBench implements AsyncDisposable {
+  readonly bench: RingBench;
+  readonly context: PortContext;
+  readonly pool: Mempool;
+  readonly log: string[] = [];
+  readonly #ports: Port[] = [];
+
+  constructor(target: KernelTarget = 'wasm') {
+    const arena = testArena(8 * 1024 * 1024);
+    this.bench = new RingBench(target, arena);
+    this.pool = this.bench.pool({ count: 3000 });
+    this.context = { arena, main: loadKernels(target, arena), gracePeriod: () => Promise.resolve(), log: (text) => this.log.push(text) };
+  }
+
+  /** Makes a port, configures `queues` queue pairs, and starts it. */
+  async open(text: string, queues = 1, start = true): Promise<Port> {
+    const port = await createPort(this.context, this.#ports.length, text);
+    this.#ports.push(port);
+    await this.setUp(port, queues);
+    if (start) await port.start();
+    return port;
+  }
+
+  async setUp(port: Port, queues: number): Promise<void> {
+    await port.configure({ rxQueues: queues, txQueues: queues, rxOffloads: 0, txOffloads: 0 });
+    for (let queue = 0; queue < queues; queue++) {
+      await port.setupRxQueue(queue, { descriptors: 0, pool: this.pool });
+      await port.setupTxQueue(queue, { descriptors: 0 });
+    }
+  }
+
+  async linksUp(...ports: readonly Port[]): Promise<void> {
+    for (const port of ports) await until(5000, `link of ${port.name}; ${this.log.join('; ')}`, () => port.link().up, 5);
+  }
+
+  /** Sends packets on one port and receives them on another, byte by byte the same and in order. */
+  pass(from: Port, to: Port, options: { readonly count?: number; readonly length?: number; readonly queue?: number } = {}): void {
+    const { count = 100, length = 60, queue = 0 } = options;
+    const { bench } = this;
+    let sent = 0;
+    let received = 0;
+    for (let turns = 0; received < count && turns < 10_000; turns++) {
+      const packets: number[] = [];
+      for (let index = sent; index < Math.min(count, sent + 20); index++) packets.push(bench.packet(this.pool, frame(length, index)) ?? 0);
+      sent += bench.send((_, mbufs, number) => from.txBurst(queue, mbufs, number), 0, packets);
+      for (const bytes of bench.take((_, mbufs, number) => to.rxBurst(queue, mbufs, number), 0, 32)) {
+        if (!bytes.equals(frame(length, received))) throw new Error(`packet ${received} of ${bytes.length} bytes is not what was sent`);
+        received++;
+      }
+    }
+    if (received !== count) throw new Error(`${received} of ${count} packets arrived, ${sent} were taken; ${this.log.join('; ')}`);
+  }
+
+  /** Sends one packet whatever becomes of it; returns whether it was taken. */
+  offer(port: Port, length = 60): boolean {
+    return (
+      this.bench.send((_, mbufs, number) => port.txBurst(0, mbufs, number), 0, [this.bench.packet(this.pool, frame(length)) ?? 0]) === 1
+    );
+  }
+
+  lengthOf(packet: number): number {
+    return this.bench.ld32(packet + MBUF_LENGTH);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const port of this.#ports.reverse()) await port.close();
+    // throws when a port kept an mbuf
+    this.bench[Symbol.dispose]();
+    this.context.arena.close();
+  }
+}
