@@ -375,6 +375,8 @@ export class VhostUserDevice {
       }
       case REQUEST.REM_MEM_REG: {
         const region = decodeSingleRegion(payload);
+        // it may carry the region's descriptor once more (vhost-user, VHOST_USER_REM_MEM_REG): of no use here
+        for (const fd of descriptors.splice(0, 1)) closeFd(fd);
         if (region === undefined) throw new Error('it needs a region');
         await this.#changeMemory(() => {
           this.#memory.remove(region);
