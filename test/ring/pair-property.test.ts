@@ -112,7 +112,8 @@ class Port {
     const header = given.mergeable ? 12 : given.header;
     this.options = { ...given, header, features: (given.mergeable ? QUEUE_MERGEABLE : 0) | (given.inOrder ? QUEUE_IN_ORDER : 0) };
     const { arena } = bench;
-    this.devicePool = createMempool(arena, { count: 120, dataRoom: ROOM, cacheSize: 32 });
+    // the caches of two other lcores may keep 48 each: a whole burst must still be there
+    this.devicePool = createMempool(arena, { count: 200, dataRoom: ROOM, cacheSize: 32 });
     // what the device may reach lies between the two guards
     this.#guards.push(guard(bench));
     this.driverPool = createMempool(arena, { count: 48, dataRoom: ROOM, cacheSize: 8 });
