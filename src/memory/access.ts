@@ -111,6 +111,11 @@ export function copyBytes(to: u32, from: u32, length: u32): void {
   for (; done < length; done++) u8[to + done] = u8[from + done]!;
 }
 
+/** The same for packets: short ones are copied in line. */
+export function copyPacket(to: u32, from: u32, length: u32): void {
+  copyBytes(to, from, length);
+}
+
 /** Copies, but only where the bytes differ: a line that both sides merely read costs nothing. */
 export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   let done: u32 = 0;

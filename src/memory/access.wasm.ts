@@ -118,6 +118,23 @@ export function copyBytes(to: u32, from: u32, length: u32): void {
   if (length & 1) store<u8>(to + at, load<u8>(from + at));
 }
 
+// @ts-ignore: decorator
+@inline
+export function copyPacket(to: u32, from: u32, length: u32): void {
+  if (length - 33 < 32) {
+    // 33 to 64 bytes: two from the front, two from the end
+    const end: u32 = length - 32;
+    const a: v128 = v128.load(from);
+    const b: v128 = v128.load(from, 16);
+    const c: v128 = v128.load(from + end);
+    const d: v128 = v128.load(from + end, 16);
+    v128.store(to, a);
+    v128.store(to, b, 16);
+    v128.store(to + end, c);
+    v128.store(to + end, d, 16);
+  } else copyBytes(to, from, length);
+}
+
 export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   if (length < 16) {
     for (let at: u32 = 0; at < length; at++) {

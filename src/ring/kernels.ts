@@ -76,5 +76,6 @@ export function loadKernels(target: KernelTarget, arena: Arena | ArenaShare): Ke
       },
     },
   });
-  return { target, views, kernels: instance.exports as unknown as Kernels };
+  // a plain object: V8 looks exports up in a dictionary, at every call
+  return { target, views, kernels: { ...instance.exports } as unknown as Kernels };
 }

@@ -7,7 +7,7 @@
  * queue with a reason (Q_ERROR); a packet that makes no sense in an otherwise sound ring is counted and dropped.
  * @module
  */
-import { atomicLoad16, atomicStore16, copyBytes, ld16, ld32, st16, st32, stu16, stu32, touch } from '../memory/access.ts';
+import { atomicLoad16, atomicStore16, copyBytes, copyPacket, ld16, ld32, st16, st32, stu16, stu32, touch } from '../memory/access.ts';
 import {
   MBUF_BUFFER,
   MBUF_DATA,
@@ -54,6 +54,11 @@ import {
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
   QUEUE_STOPPED,
+  REGION_FIRST,
+  REGION_GUEST_HIGH,
+  REGION_GUEST_LOW,
+  REGION_OFFSET,
+  REGION_SIZE,
 } from './queue-layout.ts';
 import {
   AVAILABLE_F_NO_INTERRUPT,
@@ -126,13 +131,23 @@ function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u3
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
+  // most peers have one region: its bounds are at hand, the others are looked up
+  const regionLow: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
+  const regionHigh: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
+  const regionSize: u32 = ld32(regions + REGION_FIRST + REGION_SIZE);
+  const regionStart: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET);
   let sum: u32 = 0;
   for (let index: u32 = 0; index < packets; index++) {
     const descriptor: u32 = table + (ld16(entries + (((handled + index) & mask) << 1)) & mask) * DESCRIPTOR_BYTES;
     const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
     let packet: u32 = 0;
     if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === 0 && length > header && length - header <= room) {
-      const start: u32 = translate(regions, ld32(descriptor + DESCRIPTOR_ADDRESS_LOW), ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH), length);
+      const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
+      const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
+      let start: u32 = 0;
+      if (low >= regionLow && high === regionHigh && low - regionLow < regionSize && length <= regionSize - (low - regionLow)) {
+        start = regionStart + (low - regionLow);
+      } else start = translate(regions, low, high, length);
       if (start !== 0) {
         packet = start + header;
         sum += touch(packet & ~3);
@@ -291,7 +306,7 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     const source: u32 = ld32(scratch + (done << 3));
     let size: u32 = ld32(scratch + (done << 3) + 4);
     if (source !== 0) {
-      copyBytes(data, source, size);
+      copyPacket(data, source, size);
       st32(packet + MBUF_LENGTH, size);
       st32(packet + MBUF_SEGMENT_LENGTH, size);
     } else {
@@ -506,7 +521,7 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
         break;
       }
       writeHeader(target, header, 1);
-      copyBytes(target + header, ld32(packet + MBUF_DATA), length);
+      copyPacket(target + header, ld32(packet + MBUF_DATA), length);
       writeUsed(used, own, mask, head, length + header);
       own = (own + 1) & 0xffff;
       handled = (handled + 1) & 0xffff;

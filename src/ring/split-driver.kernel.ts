@@ -133,30 +133,41 @@ export function splitDriverReclaim(queue: u32): u32 {
   }
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
-  const elements: u32 = ld32(queue + Q_USED) + USED_RING;
-  const ring: u32 = ld32(queue + Q_FREE_RING);
   let handled: u32 = ld32(queue + Q_HANDLED);
   let done: u32 = 0;
-  for (; done < ahead; done++) {
-    let head: u32 = 0;
-    if (inOrder !== 0) {
-      // the device may have written the last element of a batch only: the oldest chain is the next one used
-      const oldest: u32 = ld32(queue + Q_FREE_HEAD) + ld32(queue + Q_FREE);
-      head = ld16(ring + ((oldest & mask) << 1));
-    } else {
-      head = ld32(elements + (handled & mask) * USED_ELEMENT_BYTES);
+  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0) {
+    // the device may have written the last element of a batch only: the oldest chain is the next one used, and the ring
+    // of free descriptors stays as it is
+    const ring: u32 = ld32(queue + Q_FREE_RING);
+    const first: u32 = ld32(queue + Q_FREE_HEAD);
+    let tail: u32 = first + ld32(queue + Q_FREE);
+    for (; done < ahead; done++) {
+      const entry: u32 = shadow + ld16(ring + ((tail & mask) << 1)) * SHADOW_BYTES;
+      const packet: u32 = ld32(entry + SHADOW_MBUF);
+      if (packet === 0) {
+        giveUp(queue, QUEUE_ERROR_ID);
+        break;
+      }
+      st32(scratch + (done << 2), packet);
+      st32(entry + SHADOW_MBUF, 0);
+      tail += ld16(entry + SHADOW_COUNT);
     }
-    const entry: u32 = shadow + head * SHADOW_BYTES;
-    if (head >= size || ld32(entry + SHADOW_MBUF) === 0) {
-      giveUp(queue, QUEUE_ERROR_ID);
-      break;
+    st32(queue + Q_FREE, tail - first);
+  } else {
+    const elements: u32 = ld32(queue + Q_USED) + USED_RING;
+    for (; done < ahead; done++) {
+      const head: u32 = ld32(elements + ((handled + done) & mask) * USED_ELEMENT_BYTES);
+      const entry: u32 = shadow + head * SHADOW_BYTES;
+      if (head >= size || ld32(entry + SHADOW_MBUF) === 0) {
+        giveUp(queue, QUEUE_ERROR_ID);
+        break;
+      }
+      st32(scratch + (done << 2), ld32(entry + SHADOW_MBUF));
+      st32(entry + SHADOW_MBUF, 0);
+      releaseChain(queue, head, mask);
     }
-    st32(scratch + (done << 2), ld32(entry + SHADOW_MBUF));
-    st32(entry + SHADOW_MBUF, 0);
-    releaseChain(queue, head, mask);
-    handled = (handled + 1) & 0xffff;
   }
+  handled = (handled + done) & 0xffff;
   st32(queue + Q_HANDLED, handled);
   packetsFree(scratch, done, ld32(queue + Q_LCORE));
   return ld32(queue + Q_FREE);
