@@ -86,6 +86,8 @@ import {
 const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
 /** The last word of a header: csum_offset 0, num_buffers 1. */
 const ONE_BUFFER: u32 = 0x10000;
+/** Bytes of an Ethernet header: nothing shorter is a packet. */
+const SHORTEST_PACKET: u32 = 14;
 /** Room for one header in Q_HEADERS. */
 const HEADER_SLOT: u32 = 32;
 
@@ -497,7 +499,47 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   let errors: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  const elements: u32 = ld32(queue + Q_USED) + USED_RING;
+  const head: u32 = ld32(queue + Q_FREE_HEAD);
+  let free: u32 = ld32(queue + Q_FREE);
   while (received < packets && ahead !== 0) {
+    // the usual case first: the oldest descriptor was used, for a packet in one buffer
+    if (inOrder !== 0 && ld32(queue + Q_BATCH) === 0) {
+      const oldest: u32 = ld16(ring + (((head + free) & mask) << 1));
+      const element: u32 = elements + (handled & mask) * USED_ELEMENT_BYTES;
+      const entry: u32 = shadow + oldest * SHADOW_BYTES;
+      const packet: u32 = ld32(entry + SHADOW_MBUF);
+      if (packet !== 0 && ld32(element) === oldest) {
+        const data: u32 = ld32(packet + MBUF_BUFFER) + MBUF_HEADROOM;
+        const length: u32 = ld32(element + 4) - header;
+        const alone: u32 = mergeable !== 0 ? ldu16(data - header + NET_HEADER_BUFFERS) : 1;
+        // a length shorter than the header has wrapped round and is too long as well
+        if (alone <= 1 && length >= SHORTEST_PACKET && length <= ld32(packet + MBUF_ROOM) - MBUF_HEADROOM) {
+          st32(entry + SHADOW_MBUF, 0);
+          free++;
+          handled = (handled + 1) & 0xffff;
+          ahead--;
+          st32(packet + MBUF_SEGMENT_LENGTH, length);
+          st32(packet + MBUF_LENGTH, length);
+          st16(packet + MBUF_PORT, port);
+          st32(to + (received << 2), packet);
+          received++;
+          bytes += length;
+          if (length !== runLength) {
+            if (run !== 0) countSizes(queue, runLength, run);
+            runLength = length;
+            run = 0;
+          }
+          run++;
+          countGroupAddress(queue, data);
+          continue;
+        }
+      }
+    }
+    st32(queue + Q_FREE, free);
     let buffers: u32 = 1;
     if (mergeable !== 0) {
       // the header is read once, before anything is taken: the packet may not be there as a whole yet
@@ -539,10 +581,11 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     }
     handled = (handled + buffers) & 0xffff;
     ahead -= buffers;
-    if (length < 14) {
+    if (length < SHORTEST_PACKET) {
       // shorter than an Ethernet header
       packetFree(packet, lcore);
       errors++;
+      free = ld32(queue + Q_FREE);
       continue;
     }
     st16(packet + MBUF_PORT, port);
@@ -556,7 +599,9 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     }
     run++;
     countGroupAddress(queue, ld32(packet + MBUF_DATA));
+    free = ld32(queue + Q_FREE);
   }
+  if (ld32(queue + Q_STATE) === QUEUE_RUNNING) st32(queue + Q_FREE, free);
   st32(queue + Q_HANDLED, handled);
   if (errors !== 0) count(queue + Q_ERRORS, errors);
   if (run !== 0) {
