@@ -476,13 +476,11 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
   const size: u32 = ld32(queue + Q_SIZE);
   const mask: u32 = size - 1;
-  // the application has given the last burst's buffers back by now: the slots get the same ones again
+  // a pool that was empty may have buffers again
   refillMost(queue, size);
   let handled: u32 = ld32(queue + Q_HANDLED);
   let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;
-  let behind: u32 = 1;
   if (ahead < packets) {
-    behind = 0;
     ahead = usedAhead(queue);
     if (ahead === 0) return 0;
     if (ahead > size - ld32(queue + Q_FREE)) {
@@ -608,8 +606,8 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     countSizes(queue, runLength, run);
     countBurst(queue, received, bytes);
   }
-  // a device that is far ahead, or one that has lost many buffers to this burst, may run short before the next
-  if (behind !== 0 || ahead > size >>> 1 || ld32(queue + Q_FREE) > 32) refillMost(queue, size);
+  // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
+  refillMost(queue, size);
   return received;
 }
 
