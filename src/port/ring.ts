@@ -12,33 +12,14 @@ import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, queueBasics } from './statistics.ts';
 
 const KEYS = ['nodeaction'];
 const ENTRIES = 1024;
 const QUEUES = 16;
 
-const INFO: PortInfo = {
-  driverName: 'net_ring',
-  maxRxQueues: QUEUES,
-  maxTxQueues: QUEUES,
-  minRxBufferSize: 0,
-  maxRxPacketLength: 4294967295,
-  maxLroPacketSize: 0,
-  minMtu: 68,
-  maxMtu: 65535,
-  maxMacAddresses: 1,
-  maxHashMacAddresses: 0,
-  rxDescriptors: { min: 0, max: 65535, align: 1 },
-  txDescriptors: { min: 0, max: 65535, align: 1 },
-  redirectionTableSize: 0,
-  hashKeySize: 0,
-  rssFlowTypes: [],
-  rxOffloadCapabilities: 0,
-  txOffloadCapabilities: 0,
-  maxSegmentsPerPacket: 65535,
-  maxSegmentsPerMtu: 65535,
-};
+const INFO: PortInfo = { ...SOFTWARE_PORT_INFO, driverName: 'net_ring', maxRxQueues: QUEUES, maxTxQueues: QUEUES };
 
 class RingPort extends BasePort {
   readonly info = INFO;

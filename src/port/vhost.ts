@@ -12,6 +12,7 @@ import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import { TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, notifications, queueBasics, queueDetails } from './statistics.ts';
 
 /** Keys of DPDK's net_vhost that ask for what is not there yet, and why. */
@@ -45,25 +46,11 @@ class VhostPort extends BasePort<DeviceQueue> {
     super(context, options);
     this.#path = options.path;
     this.info = {
+      ...SOFTWARE_PORT_INFO,
       driverName: 'net_vhost',
       maxRxQueues: options.queuePairs,
       maxTxQueues: options.queuePairs,
-      minRxBufferSize: 0,
-      maxRxPacketLength: 4294967295,
-      maxLroPacketSize: 0,
-      minMtu: 68,
-      maxMtu: 65535,
-      maxMacAddresses: 1,
-      maxHashMacAddresses: 0,
-      rxDescriptors: { min: 0, max: 65535, align: 1 },
-      txDescriptors: { min: 0, max: 65535, align: 1 },
-      redirectionTableSize: 0,
-      hashKeySize: 0,
-      rssFlowTypes: [],
-      rxOffloadCapabilities: 0,
       txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
-      maxSegmentsPerPacket: 65535,
-      maxSegmentsPerMtu: 65535,
     };
     this.#device = new VhostUserDevice({
       arena: context.arena,

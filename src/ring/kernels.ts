@@ -13,8 +13,10 @@ import * as ethernet from '../net/ethernet.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
-import * as device from './split-device.kernel.ts';
-import * as driver from './split-driver.kernel.ts';
+import * as deviceDequeue from './split-device-dequeue.kernel.ts';
+import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
+import * as driverReceive from './split-driver-receive.kernel.ts';
+import * as driverTransmit from './split-driver-transmit.kernel.ts';
 
 export type KernelTarget = 'wasm' | 'javascript';
 
@@ -58,7 +60,17 @@ function moduleBytes(): WebAssembly.Module {
   return compiled;
 }
 
-const javascript: Kernels = { ...mempool, ...ethernet, ...generate, ...ring, ...nothing, ...device, ...driver };
+const javascript: Kernels = {
+  ...mempool,
+  ...ethernet,
+  ...generate,
+  ...ring,
+  ...nothing,
+  ...deviceDequeue,
+  ...deviceEnqueue,
+  ...driverReceive,
+  ...driverTransmit,
+};
 
 /** The JavaScript kernels work on one arena a thread: the one bound last. */
 export function loadKernels(target: KernelTarget, arena: Arena | ArenaShare): KernelContext {

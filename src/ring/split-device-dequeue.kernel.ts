@@ -1,0 +1,308 @@
+/**
+ * The device side of a split virtqueue: takes packets from the driver's transmit queue. The rules by which it survives any
+ * driver are told in split-device-ring.kernel.ts.
+ * @module
+ */
+import { copyBytes, copyPacket, ld16, ld32, st16, st32, touch } from '../memory/access.ts';
+import {
+  MBUF_BUFFER,
+  MBUF_DATA,
+  MBUF_HEADROOM,
+  MBUF_LENGTH,
+  MBUF_NEXT,
+  MBUF_PORT,
+  MBUF_ROOM,
+  MBUF_SEGMENTS,
+  MBUF_SEGMENT_LENGTH,
+} from '../memory/mbuf-layout.ts';
+import { POOL_ROOM } from '../memory/mempool-layout.ts';
+import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { giveUp } from './give-up.kernel.ts';
+import { translate } from './peer-memory.kernel.ts';
+import {
+  QUEUE_DISABLED,
+  QUEUE_ERROR_ADDRESS,
+  QUEUE_ERROR_CHAIN,
+  QUEUE_ERROR_ID,
+  QUEUE_RUNNING,
+  Q_AVAILABLE,
+  Q_DESCRIPTORS,
+  Q_DROPPED,
+  Q_ERRORS,
+  Q_HANDLED,
+  Q_HEADER,
+  Q_LCORE,
+  Q_NO_MBUF,
+  Q_OWN_INDEX,
+  Q_POOL,
+  Q_PORT,
+  Q_REGIONS,
+  Q_SCRATCH,
+  Q_SEEN,
+  Q_SIZE,
+  Q_STATE,
+  Q_TOUCH,
+  Q_USED,
+  REGION_FIRST,
+  REGION_GUEST_HIGH,
+  REGION_GUEST_LOW,
+  REGION_OFFSET,
+  REGION_SIZE,
+} from './queue-layout.ts';
+import { PACKET_LIMIT, availableAhead, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
+import {
+  AVAILABLE_RING,
+  DESCRIPTOR_ADDRESS_HIGH,
+  DESCRIPTOR_ADDRESS_LOW,
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_FLAGS,
+  DESCRIPTOR_F_INDIRECT,
+  DESCRIPTOR_F_NEXT,
+  DESCRIPTOR_F_WRITE,
+  DESCRIPTOR_LENGTH,
+} from './split-layout.ts';
+
+/** Where in the scratch room a single handle is put, behind what readAhead() leaves for a burst of 512. */
+const ONE_HANDLE: u32 = 4096;
+
+/** Outcomes of one packet. */
+const TAKEN: u32 = 0;
+const DROPPED: u32 = 1;
+const NO_MEMORY: u32 = 2;
+const BROKEN: u32 = 3;
+
+/**
+ * First pass over a burst: reads every descriptor once, checks it, and reads a word of the packet, so that the cache lines
+ * arrive together and not one after the other (WebAssembly has no prefetch). Leaves (packet's offset, length) in the
+ * scratch room; offset 0 says that the packet needs a closer look: a chain, too long, too short, or an address that is
+ * not the peer's.
+ */
+function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u32, room: u32): void {
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  // most peers have one region: its bounds are at hand, the others are looked up
+  const regionLow: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
+  const regionHigh: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
+  const regionSize: u32 = ld32(regions + REGION_FIRST + REGION_SIZE);
+  const regionStart: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET);
+  let sum: u32 = 0;
+  for (let index: u32 = 0; index < packets; index++) {
+    const descriptor: u32 = table + (ld16(entries + (((handled + index) & mask) << 1)) & mask) * DESCRIPTOR_BYTES;
+    const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
+    let packet: u32 = 0;
+    if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === 0 && length > header && length - header <= room) {
+      const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
+      const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
+      let start: u32 = 0;
+      if (low >= regionLow && high === regionHigh && low - regionLow < regionSize && length <= regionSize - (low - regionLow)) {
+        start = regionStart + (low - regionLow);
+      } else start = translate(regions, low, high, length);
+      if (start !== 0) {
+        packet = start + header;
+        sum += touch(packet & ~3);
+      }
+    }
+    st32(scratch + (index << 3), packet);
+    st32(scratch + (index << 3) + 4, length - header);
+  }
+  st32(queue + Q_TOUCH, sum);
+}
+
+/** Copies `length` bytes to the end of a packet of `to`, adding segments; returns the last segment, or 0 without memory. */
+function append(queue: u32, packet: u32, segment: u32, from: u32, length: u32): u32 {
+  let last: u32 = segment;
+  let source: u32 = from;
+  let left: u32 = length;
+  while (left !== 0) {
+    const filled: u32 = ld32(last + MBUF_SEGMENT_LENGTH);
+    const data: u32 = ld32(last + MBUF_DATA);
+    const room: u32 = ld32(last + MBUF_BUFFER) + ld32(last + MBUF_ROOM) - data - filled;
+    if (room === 0) {
+      const scratch: u32 = ld32(queue + Q_SCRATCH) + ONE_HANDLE;
+      if (mbufAllocate(ld32(queue + Q_POOL), ld32(queue + Q_LCORE), scratch, 1) === 0) return 0;
+      const more: u32 = ld32(scratch);
+      st32(more + MBUF_SEGMENT_LENGTH, 0);
+      st32(last + MBUF_NEXT, more);
+      st16(packet + MBUF_SEGMENTS, ld16(packet + MBUF_SEGMENTS) + 1);
+      last = more;
+      continue;
+    }
+    const part: u32 = left < room ? left : room;
+    copyBytes(data + filled, source, part);
+    st32(last + MBUF_SEGMENT_LENGTH, filled + part);
+    source += part;
+    left -= part;
+  }
+  return last;
+}
+
+/** Takes a packet out of a chain of descriptors; its first mbuf is `packet`. Returns an outcome. */
+function takeChain(queue: u32, packet: u32, head: u32, mask: u32, header: u32): u32 {
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  let skip: u32 = header;
+  let length: u32 = 0;
+  let last: u32 = packet;
+  let index: u32 = head;
+  let outcome: u32 = TAKEN;
+  st32(packet + MBUF_SEGMENT_LENGTH, 0);
+  for (let links: u32 = 0; ; links++) {
+    if (index > mask || links > mask) {
+      giveUp(queue, index > mask ? QUEUE_ERROR_ID : QUEUE_ERROR_CHAIN);
+      return BROKEN;
+    }
+    const descriptor: u32 = table + index * DESCRIPTOR_BYTES;
+    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
+    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
+    const bytes: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
+    const flagsAndNext: u32 = ld32(descriptor + DESCRIPTOR_FLAGS);
+    if ((flagsAndNext & (DESCRIPTOR_F_WRITE | DESCRIPTOR_F_INDIRECT)) !== 0) {
+      giveUp(queue, QUEUE_ERROR_CHAIN);
+      return BROKEN;
+    }
+    if (outcome === TAKEN && bytes !== 0) {
+      const source: u32 = translate(regions, low, high, bytes);
+      if (source === 0) {
+        giveUp(queue, QUEUE_ERROR_ADDRESS);
+        return BROKEN;
+      }
+      if (bytes > PACKET_LIMIT || length + bytes > PACKET_LIMIT) {
+        outcome = DROPPED;
+      } else {
+        const skipped: u32 = skip < bytes ? skip : bytes;
+        skip -= skipped;
+        length += bytes - skipped;
+        if (bytes !== skipped) {
+          last = append(queue, packet, last, source + skipped, bytes - skipped);
+          if (last === 0) outcome = NO_MEMORY;
+        }
+      }
+    }
+    if ((flagsAndNext & DESCRIPTOR_F_NEXT) === 0) break;
+    index = flagsAndNext >>> 16;
+  }
+  if (outcome !== TAKEN) return outcome;
+  // a chain that is no longer than the header holds no packet
+  if (length === 0) return DROPPED;
+  st32(packet + MBUF_LENGTH, length);
+  return TAKEN;
+}
+
+/** Consumes what the driver sends on a ring that is started but disabled (vhost-user, "Ring states"). */
+function discard(queue: u32): void {
+  const ahead: u32 = availableAhead(queue);
+  if (ahead === 0xffffffff || ahead === 0) return;
+  const mask: u32 = ld32(queue + Q_SIZE) - 1;
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  let handled: u32 = ld32(queue + Q_HANDLED);
+  let own: u32 = ld32(queue + Q_OWN_INDEX);
+  for (let index: u32 = 0; index < ahead; index++) {
+    writeUsed(ld32(queue + Q_USED), own, mask, ld16(entries + ((handled & mask) << 1)) & mask, 0);
+    handled = (handled + 1) & 0xffff;
+    own = (own + 1) & 0xffff;
+  }
+  st32(queue + Q_HANDLED, handled);
+  count(queue + Q_DROPPED, ahead);
+  publishUsed(queue, own);
+}
+
+/**
+ * Takes up to `packets` packets that the driver sent; they are copied into mbufs whose handles are written to `to`.
+ * @returns packets received
+ */
+export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
+  const state: u32 = ld32(queue + Q_STATE);
+  if (state !== QUEUE_RUNNING) {
+    if (state === QUEUE_DISABLED) discard(queue);
+    return 0;
+  }
+  const mask: u32 = ld32(queue + Q_SIZE) - 1;
+  let handled: u32 = ld32(queue + Q_HANDLED);
+  let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;
+  if (ahead < packets) {
+    ahead = availableAhead(queue);
+    if (ahead === 0xffffffff) return 0;
+  }
+  if (ahead === 0) return 0;
+  const burst: u32 = ahead < packets ? ahead : packets;
+  const lcore: u32 = ld32(queue + Q_LCORE);
+  if (mbufAllocate(ld32(queue + Q_POOL), lcore, to, burst) === 0) {
+    count(queue + Q_NO_MBUF, 1);
+    return 0;
+  }
+  const header: u32 = ld32(queue + Q_HEADER);
+  const room: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - MBUF_HEADROOM;
+  readAhead(queue, handled, burst, mask, header, room);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const used: u32 = ld32(queue + Q_USED);
+  const port: u32 = ld32(queue + Q_PORT);
+  let own: u32 = ld32(queue + Q_OWN_INDEX);
+  let bytes: u32 = 0;
+  let received: u32 = 0;
+  let done: u32 = 0;
+  let dropped: u32 = 0;
+  let runLength: u32 = 0;
+  let run: u32 = 0;
+  for (; done < burst; done++) {
+    const packet: u32 = ld32(to + (received << 2));
+    const head: u32 = ld16(entries + ((handled & mask) << 1));
+    if (head > mask) {
+      giveUp(queue, QUEUE_ERROR_ID);
+      break;
+    }
+    const data: u32 = ld32(packet + MBUF_DATA);
+    const source: u32 = ld32(scratch + (done << 3));
+    let size: u32 = ld32(scratch + (done << 3) + 4);
+    if (source !== 0) {
+      copyPacket(data, source, size);
+      st32(packet + MBUF_LENGTH, size);
+      st32(packet + MBUF_SEGMENT_LENGTH, size);
+    } else {
+      const outcome: u32 = takeChain(queue, packet, head, mask, header);
+      if (outcome === BROKEN) break;
+      if (outcome === NO_MEMORY) {
+        // the packet stays in the ring; what was gathered goes back below
+        count(queue + Q_NO_MBUF, 1);
+        break;
+      }
+      size = outcome === TAKEN ? ld32(packet + MBUF_LENGTH) : 0;
+    }
+    writeUsed(used, own, mask, head, 0);
+    own = (own + 1) & 0xffff;
+    handled = (handled + 1) & 0xffff;
+    if (size < 14) {
+      // no packet, or shorter than an Ethernet header; extra segments go back, the first is used again
+      dropped++;
+      const next: u32 = ld32(packet + MBUF_NEXT);
+      if (next !== 0) {
+        st32(packet + MBUF_NEXT, 0);
+        st16(packet + MBUF_SEGMENTS, 1);
+        packetFree(next, lcore);
+      }
+      continue;
+    }
+    st16(packet + MBUF_PORT, port);
+    received++;
+    bytes += size;
+    if (size !== runLength) {
+      if (run !== 0) countSizes(queue, runLength, run);
+      runLength = size;
+      run = 0;
+    }
+    run++;
+    countGroupAddress(queue, data);
+  }
+  if (received < burst) packetsFree(to + (received << 2), burst - received, lcore);
+  st32(queue + Q_HANDLED, handled);
+  if (dropped !== 0) count(queue + Q_ERRORS, dropped);
+  if (run !== 0) {
+    countSizes(queue, runLength, run);
+    countBurst(queue, received, bytes);
+  }
+  if (done !== 0) publishUsed(queue, own);
+  return received;
+}

@@ -1,0 +1,348 @@
+/**
+ * The driver side of a split virtqueue: posting buffers and receiving into them (virtio 1.2, 2.7.14 and 5.1.6.3). How
+ * descriptors go round is told in split-driver-ring.kernel.ts.
+ * @module
+ */
+import { ld16, ld32, ldu16, st16, st32 } from '../memory/access.ts';
+import {
+  MBUF_BUFFER,
+  MBUF_DATA,
+  MBUF_HEADROOM,
+  MBUF_LENGTH,
+  MBUF_NEXT,
+  MBUF_PORT,
+  MBUF_ROOM,
+  MBUF_SEGMENTS,
+  MBUF_SEGMENT_LENGTH,
+} from '../memory/mbuf-layout.ts';
+import { mbufAllocate, packetFree } from '../memory/mempool.kernel.ts';
+import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
+import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { giveUp } from './give-up.kernel.ts';
+import {
+  QUEUE_ERROR_BUFFERS,
+  QUEUE_ERROR_ID,
+  QUEUE_ERROR_INDEX,
+  QUEUE_ERROR_LENGTH,
+  QUEUE_IN_ORDER,
+  QUEUE_MERGEABLE,
+  QUEUE_RUNNING,
+  Q_ADDRESS_HIGH,
+  Q_AVAILABLE,
+  Q_BATCH,
+  Q_BATCH_SKIPPED,
+  Q_DESCRIPTORS,
+  Q_ERRORS,
+  Q_FEATURES,
+  Q_FREE,
+  Q_FREE_HEAD,
+  Q_FREE_RING,
+  Q_HANDLED,
+  Q_HEADER,
+  Q_LCORE,
+  Q_NO_MBUF,
+  Q_OWN_INDEX,
+  Q_POOL,
+  Q_PORT,
+  Q_SCRATCH,
+  Q_SEEN,
+  Q_SHADOW,
+  Q_SIZE,
+  Q_STATE,
+  Q_USED,
+  SHADOW_BYTES,
+  SHADOW_COUNT,
+  SHADOW_MBUF,
+} from './queue-layout.ts';
+import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
+import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_WRITE, USED_ELEMENT_BYTES, USED_RING } from './split-layout.ts';
+
+/** Bytes of an Ethernet header: nothing shorter is a packet. */
+const SHORTEST_PACKET: u32 = 14;
+
+/**
+ * Posts up to 32 buffers out of the cache of `lcore`. Also fills the ring before the queue runs.
+ * @returns buffers posted; 0 when the ring is full or the pool is empty
+ */
+export function splitDriverRefill(queue: u32, lcore: u32): u32 {
+  const free: u32 = ld32(queue + Q_FREE);
+  if (free === 0) return 0;
+  const mask: u32 = ld32(queue + Q_SIZE) - 1;
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  const pool: u32 = ld32(queue + Q_POOL);
+  // 32 at a time come out of the lcore's cache; a pool that runs dry is asked for single ones
+  let wanted: u32 = free < 32 ? free : 32;
+  if (mbufAllocate(pool, lcore, scratch, wanted) === 0) {
+    wanted = mbufAllocate(pool, lcore, scratch, 1);
+    if (wanted === 0) {
+      count(queue + Q_NO_MBUF, 1);
+      return 0;
+    }
+  }
+  const header: u32 = ld32(queue + Q_HEADER);
+  const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  let head: u32 = ld32(queue + Q_FREE_HEAD);
+  let index: u32 = ld32(queue + Q_OWN_INDEX);
+  for (let at: u32 = 0; at < wanted; at++) {
+    const mbuf: u32 = ld32(scratch + (at << 2));
+    const descriptor: u32 = ld16(ring + ((head & mask) << 1));
+    const address: u32 = ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header;
+    const length: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + header;
+    writeDescriptor(table + descriptor * DESCRIPTOR_BYTES, address, high, length, DESCRIPTOR_F_WRITE);
+    const entry: u32 = shadow + descriptor * SHADOW_BYTES;
+    st32(entry + SHADOW_MBUF, mbuf);
+    st16(entry + SHADOW_COUNT, 1);
+    head++;
+    const available: u32 = entries + ((index & mask) << 1);
+    if (ld16(available) !== descriptor) st16(available, descriptor);
+    index = (index + 1) & 0xffff;
+  }
+  st32(queue + Q_FREE_HEAD, head);
+  st32(queue + Q_FREE, free - wanted);
+  publish(queue, index);
+  return wanted;
+}
+
+/**
+ * Takes the buffer of the next used element: checks it, frees its descriptor and sets the mbuf's lengths (the header
+ * still included).
+ * @returns the mbuf, or 0 after an error that stopped the queue
+ */
+function takeUsed(queue: u32, handled: u32, mask: u32): u32 {
+  const element: u32 = ld32(queue + Q_USED) + USED_RING + (handled & mask) * USED_ELEMENT_BYTES;
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  let head: u32 = ld32(element);
+  let length: u32 = ld32(element + 4);
+  let whole: u32 = 0;
+  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0) {
+    const oldest: u32 = ld16(ring + (((ld32(queue + Q_FREE_HEAD) + ld32(queue + Q_FREE)) & mask) << 1));
+    const batch: u32 = ld32(queue + Q_BATCH);
+    if (batch !== 0) {
+      // inside a batch whose last element alone was written, at the place of the first (virtio 1.2, 2.7.9)
+      whole = batch > 1 ? 1 : 0;
+      if (whole === 0)
+        length = ld32(ld32(queue + Q_USED) + USED_RING + ((handled - ld32(queue + Q_BATCH_SKIPPED)) & mask) * USED_ELEMENT_BYTES + 4);
+      st32(queue + Q_BATCH, batch - 1);
+      head = oldest;
+    } else if (head !== oldest) {
+      if (head > mask || ld32(shadow + head * SHADOW_BYTES + SHADOW_MBUF) === 0) {
+        giveUp(queue, QUEUE_ERROR_ID);
+        return 0;
+      }
+      const skipped: u32 = (head - oldest) & mask;
+      st32(queue + Q_BATCH, skipped);
+      st32(queue + Q_BATCH_SKIPPED, skipped);
+      whole = 1;
+      head = oldest;
+    }
+  }
+  if (head > mask) {
+    giveUp(queue, QUEUE_ERROR_ID);
+    return 0;
+  }
+  const entry: u32 = shadow + head * SHADOW_BYTES;
+  const mbuf: u32 = ld32(entry + SHADOW_MBUF);
+  if (mbuf === 0) {
+    giveUp(queue, QUEUE_ERROR_ID);
+    return 0;
+  }
+  const room: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + ld32(queue + Q_HEADER);
+  // buffers that were skipped count as written completely
+  if (whole !== 0) length = room;
+  if (length > room) {
+    giveUp(queue, QUEUE_ERROR_LENGTH);
+    return 0;
+  }
+  st32(entry + SHADOW_MBUF, 0);
+  releaseChain(queue, head, mask);
+  st32(mbuf + MBUF_SEGMENT_LENGTH, length);
+  return mbuf;
+}
+
+/** Appends the buffers 2..`buffers` of a packet; returns the packet's length, or 0xffffffff after an error. */
+function takeMore(queue: u32, packet: u32, handled: u32, buffers: u32, mask: u32): u32 {
+  const header: u32 = ld32(queue + Q_HEADER);
+  let length: u32 = ld32(packet + MBUF_LENGTH);
+  let last: u32 = packet;
+  for (let more: u32 = 1; more < buffers; more++) {
+    const mbuf: u32 = takeUsed(queue, (handled + more) & 0xffff, mask);
+    if (mbuf === 0) return 0xffffffff;
+    // later buffers carry no header: their data start where it would be (virtio 1.2, 5.1.6.4)
+    st32(mbuf + MBUF_DATA, ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header);
+    length += ld32(mbuf + MBUF_SEGMENT_LENGTH);
+    st32(last + MBUF_NEXT, mbuf);
+    st16(packet + MBUF_SEGMENTS, more + 1);
+    last = mbuf;
+  }
+  return length;
+}
+
+/**
+ * Receives up to `packets` packets; their handles are written to `to`. Posts fresh buffers first.
+ * @returns packets received
+ */
+export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
+  if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
+  const size: u32 = ld32(queue + Q_SIZE);
+  const mask: u32 = size - 1;
+  // a pool that was empty may have buffers again
+  refillMost(queue, size);
+  let handled: u32 = ld32(queue + Q_HANDLED);
+  let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;
+  if (ahead < packets) {
+    ahead = usedAhead(queue);
+    if (ahead === 0) return 0;
+    if (ahead > size - ld32(queue + Q_FREE)) {
+      giveUp(queue, QUEUE_ERROR_INDEX);
+      return 0;
+    }
+  }
+  const header: u32 = ld32(queue + Q_HEADER);
+  const mergeable: u32 = ld32(queue + Q_FEATURES) & QUEUE_MERGEABLE;
+  const port: u32 = ld32(queue + Q_PORT);
+  const lcore: u32 = ld32(queue + Q_LCORE);
+  let bytes: u32 = 0;
+  let received: u32 = 0;
+  let errors: u32 = 0;
+  let runLength: u32 = 0;
+  let run: u32 = 0;
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  const elements: u32 = ld32(queue + Q_USED) + USED_RING;
+  const head: u32 = ld32(queue + Q_FREE_HEAD);
+  let free: u32 = ld32(queue + Q_FREE);
+  while (received < packets && ahead !== 0) {
+    // the usual case first: the oldest descriptor was used, for a packet in one buffer
+    if (inOrder !== 0 && ld32(queue + Q_BATCH) === 0) {
+      const oldest: u32 = ld16(ring + (((head + free) & mask) << 1));
+      const element: u32 = elements + (handled & mask) * USED_ELEMENT_BYTES;
+      const entry: u32 = shadow + oldest * SHADOW_BYTES;
+      const packet: u32 = ld32(entry + SHADOW_MBUF);
+      if (packet !== 0 && ld32(element) === oldest) {
+        const data: u32 = ld32(packet + MBUF_BUFFER) + MBUF_HEADROOM;
+        const length: u32 = ld32(element + 4) - header;
+        const alone: u32 = mergeable !== 0 ? ldu16(data - header + NET_HEADER_BUFFERS) : 1;
+        // a length shorter than the header has wrapped round and is too long as well
+        if (alone <= 1 && length >= SHORTEST_PACKET && length <= ld32(packet + MBUF_ROOM) - MBUF_HEADROOM) {
+          st32(entry + SHADOW_MBUF, 0);
+          free++;
+          handled = (handled + 1) & 0xffff;
+          ahead--;
+          st32(packet + MBUF_SEGMENT_LENGTH, length);
+          st32(packet + MBUF_LENGTH, length);
+          st16(packet + MBUF_PORT, port);
+          st32(to + (received << 2), packet);
+          received++;
+          bytes += length;
+          if (length !== runLength) {
+            if (run !== 0) countSizes(queue, runLength, run);
+            runLength = length;
+            run = 0;
+          }
+          run++;
+          countGroupAddress(queue, data);
+          continue;
+        }
+      }
+    }
+    st32(queue + Q_FREE, free);
+    let buffers: u32 = 1;
+    if (mergeable !== 0) {
+      // the header is read once, before anything is taken: the packet may not be there as a whole yet
+      const oldest: u32 = nextUsed(queue, handled, mask);
+      if (oldest === 0) break;
+      buffers = ldu16(ld32(oldest + MBUF_BUFFER) + MBUF_HEADROOM - header + NET_HEADER_BUFFERS);
+      if (buffers === 0) buffers = 1;
+      if (buffers > ahead) {
+        if (buffers > size) {
+          giveUp(queue, QUEUE_ERROR_BUFFERS);
+          break;
+        }
+        ahead = usedAhead(queue);
+        if (ahead > size - ld32(queue + Q_FREE)) {
+          giveUp(queue, QUEUE_ERROR_INDEX);
+          break;
+        }
+        if (buffers > ahead) break;
+      }
+    }
+    const packet: u32 = takeUsed(queue, handled, mask);
+    if (packet === 0) break;
+    let length: u32 = ld32(packet + MBUF_SEGMENT_LENGTH);
+    if (length < header) {
+      packetFree(packet, lcore);
+      giveUp(queue, QUEUE_ERROR_LENGTH);
+      break;
+    }
+    length -= header;
+    st32(packet + MBUF_SEGMENT_LENGTH, length);
+    st32(packet + MBUF_LENGTH, length);
+    if (buffers > 1) {
+      length = takeMore(queue, packet, handled, buffers, mask);
+      if (length === 0xffffffff) {
+        packetFree(packet, lcore);
+        break;
+      }
+      st32(packet + MBUF_LENGTH, length);
+    }
+    handled = (handled + buffers) & 0xffff;
+    ahead -= buffers;
+    if (length < SHORTEST_PACKET) {
+      // shorter than an Ethernet header
+      packetFree(packet, lcore);
+      errors++;
+      free = ld32(queue + Q_FREE);
+      continue;
+    }
+    st16(packet + MBUF_PORT, port);
+    st32(to + (received << 2), packet);
+    received++;
+    bytes += length;
+    if (length !== runLength) {
+      if (run !== 0) countSizes(queue, runLength, run);
+      runLength = length;
+      run = 0;
+    }
+    run++;
+    countGroupAddress(queue, ld32(packet + MBUF_DATA));
+    free = ld32(queue + Q_FREE);
+  }
+  if (ld32(queue + Q_STATE) === QUEUE_RUNNING) st32(queue + Q_FREE, free);
+  st32(queue + Q_HANDLED, handled);
+  if (errors !== 0) count(queue + Q_ERRORS, errors);
+  if (run !== 0) {
+    countSizes(queue, runLength, run);
+    countBurst(queue, received, bytes);
+  }
+  // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
+  refillMost(queue, size);
+  return received;
+}
+
+/** Posts buffers while a good number of descriptors is free. */
+function refillMost(queue: u32, size: u32): void {
+  const threshold: u32 = size >= 64 ? 32 : size >>> 1;
+  while (ld32(queue + Q_FREE) >= threshold) {
+    if (splitDriverRefill(queue, ld32(queue + Q_LCORE)) === 0) break;
+  }
+}
+
+/** The mbuf behind the next used element, not taken yet; 0 after an error. */
+function nextUsed(queue: u32, handled: u32, mask: u32): u32 {
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  let head: u32 = 0;
+  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0) {
+    head = ld16(ld32(queue + Q_FREE_RING) + (((ld32(queue + Q_FREE_HEAD) + ld32(queue + Q_FREE)) & mask) << 1));
+  } else {
+    head = ld32(ld32(queue + Q_USED) + USED_RING + (handled & mask) * USED_ELEMENT_BYTES);
+  }
+  const mbuf: u32 = head > mask ? 0 : ld32(shadow + head * SHADOW_BYTES + SHADOW_MBUF);
+  if (mbuf === 0) giveUp(queue, QUEUE_ERROR_ID);
+  return mbuf;
+}
