@@ -28,6 +28,13 @@ export interface BackendEvents {
   readonly onLost: () => void;
 }
 
+/** The part of an AbortSignal that is looked at: a consumer without types of Node or the DOM has none. Any AbortSignal is one. */
+export interface Interruption {
+  readonly aborted: boolean;
+  addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
 export interface VirtioBackend {
   /** How messages name the other end. */
   readonly peer: string;

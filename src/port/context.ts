@@ -3,6 +3,7 @@
  * @module
  */
 import type { Arena } from '../memory/arena.ts';
+import type { Interruption } from '../backend/backend.ts';
 import type { KernelContext } from '../ring/kernels.ts';
 
 export interface PortContext {
@@ -12,7 +13,7 @@ export interface PortContext {
   /** Resolves when no lcore is still inside a burst that began before the call. At once while no lcore runs. */
   readonly gracePeriod: () => Promise<void>;
   /** Ends waits for peers that do not answer. */
-  readonly signal?: AbortSignal;
+  readonly signal?: Interruption;
   /** Takes lines for the user: what peers do wrong, connections that come and go. */
   readonly log: (text: string) => void;
 }

@@ -12,7 +12,7 @@ import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
 import { watchReadable } from '../../system/readiness.ts';
 import { acceptUnix, connectUnix, listenUnix, type Listener } from '../../system/unix-socket.ts';
-import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../backend.ts';
+import type { BackendEvents, DeviceOffer, DeviceStart, Interruption, VirtioBackend } from '../backend.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_NET_F_MQ,
@@ -49,7 +49,7 @@ export interface VhostUserFrontEndOptions {
   readonly events: BackendEvents;
   readonly log: (text: string) => void;
   /** Ends the wait for the first answers. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Interruption | undefined;
 }
 
 interface PendingReply {
