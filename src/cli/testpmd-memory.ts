@@ -14,6 +14,8 @@ const PORTS = 4;
 /** Rings, queue states and streams of the ports. */
 const RESERVE_PUBLISHED = 8 * MIB;
 const RESERVE_OWN = 4 * MIB;
+/** Rings of ports attached later, where -m allows it. */
+const RESERVE_ATTACHED = 32 * MIB;
 
 export interface MemoryWish {
   readonly ports: number;
@@ -55,5 +57,6 @@ export function planMemory(wish: MemoryWish): MemoryPlan {
     mbufs = Math.floor((limit - needed(0).published) / each);
   }
   const { own, published } = needed(mbufs);
-  return { mbufs, bytes: limit ?? published, ownBytes: own };
+  // of a generous -m no more is taken than can be used: huge pages are scarce
+  return { mbufs, bytes: limit === undefined ? published : Math.min(limit, published + RESERVE_ATTACHED), ownBytes: own };
 }
