@@ -112,16 +112,23 @@ export function listenUnix(path: string, backlog = 8): Listener {
   }
   const inode = lstatSync(path).ino;
   let open = true;
-  return {
+  const listener: Listener = {
     fd,
     path,
     close() {
       if (!open) return;
       open = false;
+      process.removeListener('exit', removeFile);
       closeSync(fd);
       if (lstatSync(path, { throwIfNoEntry: false })?.ino === inode) unlinkSync(path);
     },
   };
+  // an uncaught error ends the process without a close()
+  const removeFile = (): void => {
+    listener.close();
+  };
+  process.on('exit', removeFile);
+  return listener;
 }
 
 /** Takes the next waiting connection, or returns undefined when there is none. */
