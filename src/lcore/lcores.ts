@@ -17,7 +17,7 @@ import {
 import type { Port } from '../port/port.ts';
 import type { KernelTarget } from '../ring/kernels.ts';
 import { Q_LCORE } from '../ring/queue-layout.ts';
-import { MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
+import { MAIN_LCORE_SLOT, readCounter } from '../ring/virtqueue.ts';
 import { pinThread, threadIds } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
 import type { ForwardingPlan, Lcores, Stream, StreamCounters } from './forwarding-plan.ts';
@@ -315,13 +315,7 @@ export class WorkerLcores implements Lcores {
   }
 
   #raw(counter: number): number {
-    const { i32 } = this.#options.arena.views;
-    const index = counter >>> 2;
-    for (;;) {
-      const high = Atomics.load(i32, index + 1) >>> 0;
-      const low = Atomics.load(i32, index) >>> 0;
-      if (Atomics.load(i32, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
-    }
+    return readCounter(this.#options.arena.views.i32, counter);
   }
 }
 

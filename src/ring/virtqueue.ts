@@ -3,7 +3,6 @@
  * @module
  */
 import type { Arena, ArenaViews } from '../memory/arena.ts';
-import { VirtioError } from '../system/error.ts';
 import type { Kernels } from './kernels.ts';
 import {
   Q_ADDRESS_HIGH,
@@ -52,6 +51,17 @@ export function splitRingBytes(size: number): { readonly descriptors: number; re
 export function checkSplitSize(what: string, size: number): void {
   if (!Number.isInteger(size) || size < 2 || size > SPLIT_SIZE_LIMIT || (size & (size - 1)) !== 0) {
     throw new RangeError(`${what} ${String(size)}: a split ring has a power of two of descriptors, 2 to ${String(SPLIT_SIZE_LIMIT)}`);
+  }
+}
+
+/** A counter of two u32, low word first, that an lcore may be writing. @param counter arena offset */
+export function readCounter(words: Int32Array, counter: number): number {
+  const index = counter >>> 2;
+  for (;;) {
+    // an lcore may be carrying from the low word to the high one
+    const high = Atomics.load(words, index + 1) >>> 0;
+    const low = Atomics.load(words, index) >>> 0;
+    if (Atomics.load(words, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
   }
 }
 
@@ -115,14 +125,7 @@ export class QueueState {
   }
 
   #raw(field: number): number {
-    const index = (this.offset + field) >>> 2;
-    const { i32 } = this.views;
-    for (;;) {
-      // an lcore may be carrying from the low word to the high one
-      const high = Atomics.load(i32, index + 1) >>> 0;
-      const low = Atomics.load(i32, index) >>> 0;
-      if (Atomics.load(i32, index + 1) >>> 0 === high) return high * 0x1_0000_0000 + low;
-    }
+    return readCounter(this.views.i32, this.offset + field);
   }
 
   close(): void {
@@ -312,9 +315,4 @@ export class DeviceQueue extends QueueState {
     this.setState(QUEUE_STOPPED);
     super.close();
   }
-}
-
-/** The error for a queue that a kernel gave up. */
-export function queueGivenUp(peer: string, queue: string, text: string): VirtioError {
-  return new VirtioError(`${peer}: ${queue} stopped: ${text}`, { code: 'EPROTO' });
 }

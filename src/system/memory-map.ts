@@ -27,9 +27,6 @@ const native = {
   memfdCreate: bindNative('memfd_create', 'i32', ['buffer', 'i32']),
   ftruncate: bindNative('ftruncate', 'i32', ['i32', 'i64']),
   mmap: bindNative('mmap', 'i64', ['i64', 'i64', 'i32', 'i32', 'i32', 'i64']),
-  munmap: bindNative('munmap', 'i32', ['i64', 'i64']),
-  mprotect: bindNative('mprotect', 'i32', ['i64', 'i64', 'i32']),
-  madvise: bindNative('madvise', 'i32', ['i64', 'i64', 'i32']),
   memset: bindNative('memset', 'i64', ['buffer', 'i32', 'i64']),
   fcntl: bindNative('fcntl', 'i32', ['i32', 'i32', 'i64']),
   sysconf: bindNative('sysconf', 'i64', ['i32']),
@@ -84,15 +81,6 @@ export function mapMemory(
   const { value, errno } = native.mmap(address, bytes, protection, flags, fd, offset);
   if (value === -1) throw systemError(what, 'mmap', errno);
   return value;
-}
-
-export function unmapMemory(address: number, bytes: number): void {
-  native.munmap(address, bytes);
-}
-
-/** Returns whether the kernel accepted the new protection. */
-export function protectMemory(address: number, bytes: number, protection: number): boolean {
-  return native.mprotect(address, bytes, protection).value === 0;
 }
 
 /** Bytes of an ordinary page. */
