@@ -165,6 +165,75 @@ function putPacket(queue: u32, packet: u32, handled: u32, ahead: u32, own: u32, 
   return buffers;
 }
 
+/** Packets whose targets are looked up before the first of them is copied. */
+const RUN: u32 = 64;
+
+/**
+ * First pass over a burst: finds the place of every packet that fits its one buffer and writes its used element, which
+ * shows with the index only. The places are left in the scratch room.
+ *
+ * A pass of its own, so that in copyRun() hardly a store stands between the stores that go to the driver's lines: a core
+ * fetches only as many lines to be written at a time as its store queue holds (docs/performance.md).
+ * @returns packets found a place for; the next one needs a closer look: a chain, too long, no sound descriptor
+ */
+function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, mask: u32): u32 {
+  const header: u32 = ld32(queue + Q_HEADER);
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const used: u32 = ld32(queue + Q_USED);
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  const places: u32 = ld32(queue + Q_SCRATCH);
+  let placed: u32 = 0;
+  for (; placed < packets; placed++) {
+    const packet: u32 = ld32(from + (placed << 2));
+    const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
+    const head: u32 = ld16(entries + (((handled + placed) & mask) << 1));
+    if (head > mask || ld32(packet + MBUF_NEXT) !== 0) break;
+    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
+    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
+    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
+    if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) !== DESCRIPTOR_F_WRITE || ld32(descriptor + DESCRIPTOR_LENGTH) < wanted) break;
+    const place: u32 = translate(regions, low, high, wanted);
+    if (place === 0) break;
+    st32(places + (placed << 2), place);
+    writeUsed(used, own + placed, mask, head, wanted);
+  }
+  return placed;
+}
+
+/** Second pass: writes headers and packets to the places that placeRun() found. */
+function copyRun(queue: u32, from: u32, packets: u32): void {
+  const header: u32 = ld32(queue + Q_HEADER);
+  const places: u32 = ld32(queue + Q_SCRATCH);
+  for (let index: u32 = 0; index < packets; index++) {
+    const packet: u32 = ld32(from + (index << 2));
+    const place: u32 = ld32(places + (index << 2));
+    writeHeader(place, header, 1);
+    copyPacket(place + header, ld32(packet + MBUF_DATA), ld32(packet + MBUF_LENGTH));
+  }
+}
+
+/** Counts packets that were put into the ring. */
+function countPackets(queue: u32, from: u32, packets: u32): void {
+  let bytes: u32 = 0;
+  let runLength: u32 = 0;
+  let run: u32 = 0;
+  for (let index: u32 = 0; index < packets; index++) {
+    const packet: u32 = ld32(from + (index << 2));
+    const length: u32 = ld32(packet + MBUF_LENGTH);
+    bytes += length;
+    if (length !== runLength) {
+      if (run !== 0) countSizes(queue, runLength, run);
+      runLength = length;
+      run = 0;
+    }
+    run++;
+    countGroupAddress(queue, ld32(packet + MBUF_DATA));
+  }
+  countSizes(queue, runLength, run);
+  countBurst(queue, packets, bytes);
+}
+
 /**
  * Puts up to `packets` packets into the driver's receive queue and frees them; the first ones are taken, the caller
  * keeps the others. A packet that no number of buffers could hold is counted and dropped.
@@ -179,76 +248,45 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     ahead = availableAhead(queue);
     if (ahead === 0xffffffff || ahead === 0) return 0;
   }
-  const header: u32 = ld32(queue + Q_HEADER);
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
-  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
-  const used: u32 = ld32(queue + Q_USED);
-  const regions: u32 = ld32(queue + Q_REGIONS);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
   const before: u32 = own;
-  let bytes: u32 = 0;
   let sent: u32 = 0;
-  let dropped: u32 = 0;
-  let runLength: u32 = 0;
-  let run: u32 = 0;
-  for (; sent < packets; sent++) {
-    const packet: u32 = ld32(from + (sent << 2));
-    const length: u32 = ld32(packet + MBUF_LENGTH);
-    if (ahead === 0) break;
-    const head: u32 = ld16(entries + ((handled & mask) << 1));
-    if (head > mask) {
-      giveUp(queue, QUEUE_ERROR_ID);
-      break;
+  while (sent < packets) {
+    const left: u32 = packets - sent < ahead ? packets - sent : ahead;
+    const most: u32 = left < RUN ? left : RUN;
+    const placed: u32 = placeRun(queue, from + (sent << 2), most, handled, own, mask);
+    if (placed !== 0) {
+      copyRun(queue, from + (sent << 2), placed);
+      countPackets(queue, from + (sent << 2), placed);
+      sent += placed;
+      own = (own + placed) & 0xffff;
+      handled = (handled + placed) & 0xffff;
+      ahead -= placed;
     }
-    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
-    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
-    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
-    const space: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
-    if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === DESCRIPTOR_F_WRITE && space >= length + header && ld32(packet + MBUF_NEXT) === 0) {
-      const target: u32 = translate(regions, low, high, length + header);
-      if (target === 0) {
-        giveUp(queue, QUEUE_ERROR_ADDRESS);
-        break;
-      }
-      writeHeader(target, header, 1);
-      copyPacket(target + header, ld32(packet + MBUF_DATA), length);
-      writeUsed(used, own, mask, head, length + header);
-      own = (own + 1) & 0xffff;
-      handled = (handled + 1) & 0xffff;
-      ahead--;
-    } else {
-      let buffers: u32 = putPacket(queue, packet, handled, ahead, own, mask);
-      if (buffers === 0) {
-        st32(queue + Q_HANDLED, handled);
-        ahead = availableAhead(queue);
-        if (ahead === 0xffffffff) break;
-        buffers = putPacket(queue, packet, handled, ahead, own, mask);
-        if (buffers === 0) break;
-      }
-      if (buffers === 0xffffffff) break;
-      if (buffers === 0xfffffffe) {
-        dropped++;
-        continue;
-      }
-      own = (own + buffers) & 0xffff;
-      handled = (handled + buffers) & 0xffff;
-      ahead -= buffers;
+    if (placed === most && ahead !== 0) continue;
+    if (sent === packets) break;
+    let buffers: u32 = ahead === 0 ? 0 : putPacket(queue, ld32(from + (sent << 2)), handled, ahead, own, mask);
+    if (buffers === 0) {
+      st32(queue + Q_HANDLED, handled);
+      const more: u32 = availableAhead(queue);
+      if (more === 0xffffffff || more <= ahead) break;
+      ahead = more;
+      buffers = putPacket(queue, ld32(from + (sent << 2)), handled, ahead, own, mask);
+      if (buffers === 0) break;
     }
-    bytes += length;
-    if (length !== runLength) {
-      if (run !== 0) countSizes(queue, runLength, run);
-      runLength = length;
-      run = 0;
+    if (buffers === 0xffffffff) break;
+    if (buffers === 0xfffffffe) {
+      count(queue + Q_DROPPED, 1);
+      sent++;
+      continue;
     }
-    run++;
-    countGroupAddress(queue, ld32(packet + MBUF_DATA));
+    countPackets(queue, from + (sent << 2), 1);
+    sent++;
+    own = (own + buffers) & 0xffff;
+    handled = (handled + buffers) & 0xffff;
+    ahead -= buffers;
   }
   st32(queue + Q_HANDLED, handled);
-  if (dropped !== 0) count(queue + Q_DROPPED, dropped);
-  if (run !== 0) {
-    countSizes(queue, runLength, run);
-    countBurst(queue, sent - dropped, bytes);
-  }
   if (own !== before) publishUsed(queue, own);
   packetsFree(from, sent, ld32(queue + Q_LCORE));
   return sent;
