@@ -1,5 +1,6 @@
 /**
- * Three suites: `unit` (fast, anywhere), `peers` (against DPDK) and `hostile` (our program against peers that break the rules).
+ * Four suites: `unit` (fast, anywhere), `peers` (against DPDK), `hostile` (our program against peers that break the rules) and `vm` (in a
+ * virtual machine of its own, for what needs the kernel's vhost-net, taps and namespaces).
  * ffi-rs does not survive worker threads, so every file runs in a process of its own.
  * @module
  */
@@ -14,12 +15,13 @@ export default defineConfig({
           name: 'unit',
           pool: 'forks',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/peers/**', 'test/hostile/**'],
+          exclude: ['test/peers/**', 'test/hostile/**', 'test/vm/**'],
           testTimeout: 20_000,
         },
       },
       { test: { name: 'peers', pool: 'forks', include: ['test/peers/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
       { test: { name: 'hostile', pool: 'forks', include: ['test/hostile/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
+      { test: { name: 'vm', pool: 'forks', include: ['test/vm/**/*.test.ts'], testTimeout: 150_000, hookTimeout: 60_000 } },
     ],
   },
 });

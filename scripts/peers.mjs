@@ -17,6 +17,9 @@ const PACKAGES = new Map([
   ['unshare', 'util-linux'],
 ]);
 
+/** The same for the test machine of test/vm. */
+const MACHINE_PACKAGES = new Map(Object.entries(JSON.parse(readFileSync(new URL('../test/vm/packages.json', import.meta.url), 'utf8'))));
+
 /** True when an executable of that name is on PATH or in the administrator's directories. */
 export function hasCommand(name) {
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
@@ -30,7 +33,16 @@ const isRoot = () => process.getuid?.() === 0;
  * @returns why the peers are not to be had and how to change that; undefined when they are
  */
 export function installPeers() {
-  const missing = () => [...PACKAGES].filter(([command]) => !hasCommand(command));
+  return install(PACKAGES);
+}
+
+/** The same for what the test machine needs. */
+export function installMachine() {
+  return install(MACHINE_PACKAGES);
+}
+
+function install(wanted) {
+  const missing = () => [...wanted].filter(([command]) => !hasCommand(command));
   if (missing().length > 0 && isRoot() && hasCommand('apt-get')) {
     const packages = [...new Set(missing().map(([, name]) => name))];
     console.log(`installing ${packages.join(' ')}`);

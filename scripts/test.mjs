@@ -10,7 +10,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { installPeers, raiseHugePages } from './peers.mjs';
+import { installMachine, installPeers, raiseHugePages } from './peers.mjs';
 
 const HELP = `npm test -- [options] [FILTER...]
 
@@ -18,6 +18,7 @@ const HELP = `npm test -- [options] [FILTER...]
   --unit           only unit, property and command-line tests
   --peers          only the tests against DPDK's testpmd
   --hostile        only the tests against peers that break the protocol
+  --vm             only the tests in a virtual machine with a kernel of its own (vhost-net, taps, namespaces)
   --static         only lint, format check and types
   -t, --name TEXT  only tests whose name matches
   --no-build       take dist/ as it is
@@ -26,13 +27,14 @@ const HELP = `npm test -- [options] [FILTER...]
 FILTER is a part of a test file's name: npm test -- --peers restart
 
 The peers' tests need dpdk-testpmd (Debian: dpdk-dev), ip and unshare. Run as root on Debian, this command installs them and raises
-the number of huge pages; otherwise those suites are skipped, by name.`;
+the number of huge pages; otherwise those suites are skipped, by name. The virtual machine needs QEMU and fetches a kernel package, which
+is unpacked into a cache folder and not installed.`;
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const REPORTS = join(ROOT, '.cache', 'test');
 const BIN = join(ROOT, 'node_modules', '.bin');
-/** Milliseconds after which a step is ended: all of them together stay under fifteen minutes. */
-const LIMITS = { build: 120_000, static: 180_000, unit: 240_000, peers: 600_000, hostile: 240_000 };
+/** Milliseconds after which a step is ended: all of them together stay under half an hour. */
+const LIMITS = { build: 120_000, static: 180_000, unit: 240_000, peers: 600_000, hostile: 240_000, prepare: 240_000, vm: 270_000 };
 
 const children = new Set();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -42,8 +44,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   });
 }
 
-/** Runs a program to its end. With `quiet`, prints what it said only when it failed, in one piece. */
-async function run(title, file, args, { limit, quiet = false }) {
+/**
+ * Runs a program to its end. With `quiet`, prints what it said only when it failed, in one piece.
+ * @returns undefined when it ended with the exit status `absent`: what it is about is not to be had here
+ */
+async function run(title, file, args, { limit, quiet = false, absent }) {
   const started = performance.now();
   const child = spawn(file, args, { cwd: ROOT, stdio: ['ignore', quiet ? 'pipe' : 'inherit', quiet ? 'pipe' : 'inherit'] });
   children.add(child);
@@ -68,8 +73,9 @@ async function run(title, file, args, { limit, quiet = false }) {
   if (quiet && status !== 0) process.stdout.write(Buffer.concat(said));
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const why = late ? `no end within ${limit / 1000} s` : `exit status ${status}`;
-  console.log(`${status === 0 ? 'ok    ' : 'FAILED'} ${title} (${seconds} s${status === 0 ? '' : `, ${why}`})`);
-  return status === 0;
+  const mark = status === 0 ? 'ok    ' : status === absent ? 'absent' : 'FAILED';
+  console.log(`${mark} ${title} (${seconds} s${status === 0 ? '' : `, ${why}`})`);
+  return status === absent ? undefined : status === 0;
 }
 
 /** Runs one suite; adds its tests to the total. */
@@ -93,6 +99,15 @@ async function suite(name, total, { filters, pattern, sequential }) {
   total.failed += ok ? failed : Math.max(failed, 1);
 }
 
+/** Installs what the virtual machine needs and fetches its kernel. Returns why there is none here, or undefined. */
+async function prepareMachine(total) {
+  const why = installMachine();
+  if (why !== undefined) return why;
+  const ready = await run('virtual machine', join(BIN, 'tsx'), ['test/vm/main.ts', '--prepare'], { limit: LIMITS.prepare, absent: 3 });
+  if (ready === false) total.failed++;
+  return ready === true ? undefined : 'it could not be prepared; the reason is printed above';
+}
+
 async function staticChecks(total) {
   const check = async (title, file, ...args) => {
     if (!(await run(title, join(BIN, file), args, { limit: LIMITS.static, quiet: true }))) total.failed++;
@@ -110,6 +125,7 @@ function readArguments() {
         unit: { type: 'boolean', default: false },
         peers: { type: 'boolean', default: false },
         hostile: { type: 'boolean', default: false },
+        vm: { type: 'boolean', default: false },
         static: { type: 'boolean', default: false },
         name: { type: 'string', short: 't' },
         'no-build': { type: 'boolean', default: false },
@@ -128,7 +144,7 @@ async function main() {
     console.log(HELP);
     return;
   }
-  const chosen = ['unit', 'peers', 'hostile', 'static'].filter((name) => values[name]);
+  const chosen = ['unit', 'peers', 'hostile', 'vm', 'static'].filter((name) => values[name]);
   const filtered = positionals.length > 0 || values.name !== undefined;
   const wants = (name) => (chosen.length > 0 ? chosen.includes(name) : name !== 'static' || !filtered);
   const total = { passed: 0, failed: 0, skipped: 0 };
@@ -151,6 +167,12 @@ async function main() {
     await suite('peers', total, { ...options, sequential: true });
   }
   if (built && wants('hostile')) await suite('hostile', total, { ...options, sequential: true });
+
+  if (built && wants('vm')) {
+    const why = await prepareMachine(total);
+    if (why !== undefined) skips.push(`the tests in the virtual machine (vm: vhost-net and taps of a real kernel): ${why}`);
+    await suite('vm', total, { ...options, sequential: true });
+  }
 
   for (const skip of skips) console.log(`\n*** SKIPPED: ${skip}\n`);
   if (total.failed > 0) process.exitCode = 1;

@@ -1,0 +1,67 @@
+#!/vm/busybox sh
+# The first process of the test machine: mounts, modules, then one command; reports its exit status and switches the machine off.
+# /vm/settings, /vm/shares and /vm/command are written by initramfs.ts for each run.
+export PATH=/vm/applets
+. /vm/settings
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /dev/hugepages
+mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t hugetlbfs -o pagesize=2M hugetlbfs /dev/hugepages
+ln -sf /proc/self/fd /dev/fd
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
+echo /vm/bin/modprobe > /proc/sys/kernel/modprobe
+hostname vm
+ip link set lo up
+
+modprobe=/vm/bin/modprobe
+$modprobe virtio_pci virtio_console 9p 9pnet_virtio
+while read -r tag mode path; do
+  mkdir -p "$path"
+  mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$mode" "$tag" "$path" || echo "vm: cannot mount $path"
+done < /vm/shares
+$modprobe $MODULES
+
+# the ports appear one after the other, the one of the highest number last
+tries=0
+until [ -c /dev/vport0p4 ] && [ -c /dev/vport0p1 ]; do
+  tries=$((tries + 1))
+  [ $tries -lt 500 ] || break
+  usleep 10000
+done
+
+# A session of its own for the command: what it leaves running is told from what carries its output.
+case $INPUT in
+  terminal)
+    env -i PATH="$COMMAND_PATH" HOME=/root TERM="$TERMINAL" setsid -c /bin/sh /vm/command < /dev/hvc0 > /dev/hvc0 2>&1
+    status=$?
+    killall5 -9
+    ;;
+  *)
+    mkfifo /vm/in /vm/out /vm/err
+    cat /vm/out > /dev/vport0p3 &
+    out=$!
+    cat /vm/err > /dev/vport0p4 &
+    err=$!
+    if [ "$INPUT" = pipe ]; then cat /dev/vport0p2 > /vm/in & else : > /vm/in & fi
+    input=$!
+    env -i PATH="$COMMAND_PATH" HOME=/root TERM=dumb setsid /bin/sh /vm/command < /vm/in > /vm/out 2> /vm/err
+    status=$?
+    killall5 -9
+    kill $input 2> /dev/null
+    wait $out $err
+    ;;
+esac
+
+sync
+while read -r tag mode path; do
+  case $mode in *rw*) umount "$path" ;; esac
+done < /vm/shares
+echo "$status" > /dev/vport0p1
+poweroff -f
