@@ -142,7 +142,7 @@ describe('virtio_user and net_vhost', () => {
   it('keep the first front-end when a second one comes', async () => {
     const { virtio, vhost } = await pair();
     await expect(bench.open(`virtio_user1,path=${path}`)).rejects.toThrow();
-    expect(bench.log.join('\n')).toMatch(/a second front-end connected while one is being served; refused/);
+    expect(bench.log.join('\n')).toMatch(/a second front-end connected while one is in use; refused/);
     expect([virtio.link().up, vhost.link().up]).toEqual([true, true]);
     bench.pass(virtio, vhost);
   });

@@ -14,8 +14,7 @@ import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
 import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
-import { watchReadable } from '../../system/readiness.ts';
-import { acceptUnix, connectUnix, isEventFd, listenUnix, setNonBlocking, type Listener } from '../../system/unix-socket.ts';
+import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
@@ -27,7 +26,8 @@ import {
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
 } from '../virtio-features.ts';
-import { VhostUserConnection } from './connection.ts';
+import type { VhostUserConnection } from './connection.ts';
+import { VhostUserEndpoint } from './endpoint.ts';
 import {
   decodeMemoryTable,
   decodeSingleRegion,
@@ -57,8 +57,6 @@ export const DEVICE_FEATURES =
 
 export const DEVICE_PROTOCOL_FEATURES =
   PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.NET_MTU | PROTOCOL_F.CONFIGURE_MEM_SLOTS | PROTOCOL_F.STATUS;
-
-const RECONNECT_MILLISECONDS = 1000;
 
 export interface VhostUserDeviceOptions {
   readonly arena: Arena;
@@ -99,10 +97,7 @@ export class VhostUserDevice {
   readonly #options: VhostUserDeviceOptions;
   readonly #memory: PeerMemory;
   readonly #vrings: readonly Vring[];
-  #listener: Listener | undefined;
-  #stopListening: (() => void) | undefined;
-  #connection: VhostUserConnection | undefined;
-  #reconnect: NodeJS.Timeout | undefined;
+  readonly #endpoint: VhostUserEndpoint;
   /** Messages are handled one after the other, though handling one may wait for lcores. */
   #work: Promise<void> = Promise.resolve();
   #features = 0n;
@@ -110,31 +105,30 @@ export class VhostUserDevice {
   #status = 0;
   #portStarted = false;
   #linkUp = false;
-  #complained = false;
   #open = true;
 
   /** Listens at once. @throws VirtioError when the path cannot be listened at */
   constructor(options: VhostUserDeviceOptions) {
     this.#options = options;
     this.#vrings = Array.from({ length: options.queuePairs * 2 }, newVring);
-    if (!options.client) {
-      const listener = listenUnix(options.path);
-      this.#listener = listener;
-      try {
-        this.#stopListening = watchReadable(listener.fd, () => {
-          this.#accept(listener);
-        });
-      } catch (error) {
-        listener.close();
-        throw error;
-      }
-    }
-    this.#memory = new PeerMemory(options.arena, this.#peerName);
-    if (options.client) this.#connect();
-  }
-
-  get #peerName(): string {
-    return `(${this.#options.path})`;
+    this.#endpoint = new VhostUserEndpoint({
+      path: options.path,
+      server: !options.client,
+      other: 'front-end',
+      log: options.log,
+      onConnected: () => {
+        options.log(`${this.#endpoint.peer} new front-end connected`);
+      },
+      onMessage: (connection, message) => {
+        void this.#enqueue(() => this.#receive(connection, message));
+      },
+      onLost: (_, error) => {
+        this.#lost(error);
+      },
+    });
+    if (!options.client) this.#endpoint.listen();
+    this.#memory = new PeerMemory(options.arena, this.#endpoint.peer);
+    if (options.client) this.#endpoint.keepConnecting();
   }
 
   get linkUp(): boolean {
@@ -176,11 +170,7 @@ export class VhostUserDevice {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    clearTimeout(this.#reconnect);
-    this.#stopListening?.();
-    this.#listener?.close();
-    this.#connection?.close();
-    this.#connection = undefined;
+    this.#endpoint.close();
     await this.#enqueue(async () => {
       await this.#forgetPeer();
       this.#memory.close();
@@ -193,72 +183,12 @@ export class VhostUserDevice {
     return result;
   }
 
-  #accept(listener: Listener): void {
-    for (;;) {
-      let fd: number | undefined;
-      try {
-        fd = acceptUnix(listener);
-      } catch (error) {
-        this.#options.log(error instanceof Error ? error.message : String(error));
-        return;
-      }
-      if (fd === undefined) return;
-      // the previous front-end may be gone without our having looked
-      this.#connection?.poll();
-      if (this.#connection !== undefined) {
-        this.#options.log(`${this.#peerName} a second front-end connected while one is being served; refused`);
-        closeFd(fd);
-        continue;
-      }
-      this.#serve(fd);
-    }
-  }
-
-  #connect(): void {
-    if (!this.#open) return;
-    try {
-      const fd = connectUnix(this.#options.path);
-      this.#complained = false;
-      this.#serve(fd);
-    } catch (error) {
-      if (!this.#complained) {
-        this.#complained = true;
-        this.#options.log(`${this.#peerName} ${error instanceof Error ? error.message : String(error)}; trying again every second`);
-      }
-      this.#reconnectLater();
-    }
-  }
-
-  #reconnectLater(): void {
-    clearTimeout(this.#reconnect);
-    this.#reconnect = setTimeout(() => {
-      this.#connect();
-    }, RECONNECT_MILLISECONDS);
-  }
-
-  #serve(fd: number): void {
-    const connection: VhostUserConnection = new VhostUserConnection(fd, this.#peerName, {
-      onMessage: (message) => {
-        void this.#enqueue(() => this.#receive(connection, message));
-      },
-      onClose: (error) => {
-        this.#lost(connection, error);
-      },
-    });
-    this.#connection = connection;
-    this.#options.log(`${this.#peerName} new front-end connected`);
-  }
-
-  #lost(connection: VhostUserConnection, error: VirtioError | undefined): void {
-    if (this.#connection !== connection) return;
-    this.#options.log(error === undefined ? `${this.#peerName} front-end disconnected` : error.message);
+  #lost(error: VirtioError | undefined): void {
+    this.#options.log(error === undefined ? `${this.#endpoint.peer} front-end disconnected` : error.message);
     void this.#enqueue(async () => {
       await this.#forgetPeer();
-      if (this.#options.client && this.#open) this.#reconnectLater();
-      // somebody may have been waiting in the listener's queue
-      if (this.#listener !== undefined && this.#open) this.#accept(this.#listener);
+      this.#endpoint.next();
     });
-    this.#connection = undefined;
   }
 
   /** Stops everything that the front-end set up and gives its memory back. */
@@ -296,10 +226,12 @@ export class VhostUserDevice {
           // the connection ends anyway
         }
       }
-      connection.close();
-      this.#lost(
+      this.#endpoint.fail(
         connection,
-        new VirtioError(`${this.#peerName} ${requestName(message.request)}: ${text}; connection closed`, { code: 'EPROTO', cause: error }),
+        new VirtioError(`${this.#endpoint.peer} ${requestName(message.request)}: ${text}; connection closed`, {
+          code: 'EPROTO',
+          cause: error,
+        }),
       );
     } finally {
       for (const fd of descriptors) closeFd(fd);

@@ -10,8 +10,6 @@ import { Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
 import type { DriverQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
-import { watchReadable } from '../../system/readiness.ts';
-import { acceptUnix, connectUnix, listenUnix, type Listener } from '../../system/unix-socket.ts';
 import type { BackendEvents, DeviceOffer, DeviceStart, Interruption, VirtioBackend } from '../backend.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
@@ -21,7 +19,8 @@ import {
   VIRTIO_STATUS_DRIVER_OK,
   VIRTIO_STATUS_FEATURES_OK,
 } from '../virtio-features.ts';
-import { VhostUserConnection } from './connection.ts';
+import type { VhostUserConnection } from './connection.ts';
+import { VhostUserEndpoint } from './endpoint.ts';
 import {
   encodeMemoryTable,
   encodeU64,
@@ -37,9 +36,9 @@ import {
 /** Protocol features that this end uses where the back-end has them. */
 const FRONT_END_PROTOCOL_FEATURES = PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.STATUS | PROTOCOL_F.CONFIGURE_MEM_SLOTS;
 const REPLY_MILLISECONDS = 10_000;
-const RECONNECT_MILLISECONDS = 1000;
 /** A peer that hangs up in the first handshake is tried again for this long: it may be a listener that is just dying. */
 const FIRST_HANDSHAKE_ATTEMPTS = 3;
+const FIRST_HANDSHAKE_PAUSE_MILLISECONDS = 250;
 
 export interface VhostUserFrontEndOptions {
   readonly arena: Arena;
@@ -67,10 +66,7 @@ interface RingDescriptors {
 export class VhostUserFrontEnd implements VirtioBackend {
   readonly peer: string;
   readonly #options: VhostUserFrontEndOptions;
-  #connection: VhostUserConnection | undefined;
-  #listener: Listener | undefined;
-  #stopListening: (() => void) | undefined;
-  #reconnect: NodeJS.Timeout | undefined;
+  readonly #endpoint: VhostUserEndpoint;
   #pending: PendingReply[] = [];
   #offered = 0n;
   #protocolFeatures = 0;
@@ -83,21 +79,28 @@ export class VhostUserFrontEnd implements VirtioBackend {
 
   constructor(options: VhostUserFrontEndOptions) {
     this.#options = options;
-    this.peer = `(${options.path})`;
+    this.#endpoint = new VhostUserEndpoint({
+      path: options.path,
+      server: options.server,
+      other: 'back-end',
+      backlog: 1,
+      log: options.log,
+      onConnected: (connection) => {
+        this.#begin(connection);
+      },
+      onMessage: (connection, message) => {
+        this.#receive(connection, message);
+      },
+      onLost: (_, error) => {
+        this.#lost(error);
+      },
+    });
+    this.peer = this.#endpoint.peer;
   }
 
   async open(): Promise<DeviceOffer | undefined> {
     if (this.#options.server) {
-      const listener = listenUnix(this.#options.path, 1);
-      this.#listener = listener;
-      try {
-        this.#stopListening = watchReadable(listener.fd, () => {
-          this.#accept(listener);
-        });
-      } catch (error) {
-        listener.close();
-        throw error;
-      }
+      this.#endpoint.listen();
       return undefined;
     }
     const giveUp = (): void => {
@@ -116,15 +119,14 @@ export class VhostUserFrontEnd implements VirtioBackend {
   async #firstHandshake(): Promise<DeviceOffer> {
     for (let attempt = 1; ; attempt++) {
       if (this.#options.signal?.aborted === true) throw new VirtioError(`${this.peer}: interrupted`, { code: 'ECANCELED' });
-      const connection = this.#serve(connectUnix(this.#options.path));
+      const connection = this.#endpoint.connect();
       try {
         return await this.#handshake(connection);
       } catch (error) {
-        connection.close();
-        if (this.#connection === connection) this.#connection = undefined;
+        this.#endpoint.drop(connection);
         const gone = error instanceof VirtioError && ['EPIPE', 'ECONNRESET', 'ENOTCONN'].includes(error.code);
         if (!gone || attempt === FIRST_HANDSHAKE_ATTEMPTS) throw error;
-        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MILLISECONDS / 4));
+        await new Promise((resolve) => setTimeout(resolve, FIRST_HANDSHAKE_PAUSE_MILLISECONDS));
       }
     }
   }
@@ -155,7 +157,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
   }
 
   async stop(): Promise<void> {
-    const connection = this.#connection;
+    const { connection } = this.#endpoint;
     const started = this.#started;
     this.#started = [];
     if (connection?.isOpen() !== true) return;
@@ -173,11 +175,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
   close(): Promise<void> {
     if (this.#open) {
       this.#open = false;
-      clearTimeout(this.#reconnect);
-      this.#stopListening?.();
-      this.#listener?.close();
-      this.#connection?.close();
-      this.#connection = undefined;
+      this.#endpoint.close();
       this.#rejectAll(new VirtioError(`${this.peer}: closed`, { code: 'ECANCELED' }));
       for (const { kick, call } of this.#descriptors.splice(0)) {
         closeFd(kick);
@@ -194,8 +192,9 @@ export class VhostUserFrontEnd implements VirtioBackend {
   }
 
   #connected(): VhostUserConnection {
-    if (this.#connection?.isOpen() !== true) throw new VirtioError(`${this.peer}: no back-end is connected`, { code: 'ENOTCONN' });
-    return this.#connection;
+    const { connection } = this.#endpoint;
+    if (connection?.isOpen() !== true) throw new VirtioError(`${this.peer}: no back-end is connected`, { code: 'ENOTCONN' });
+    return connection;
   }
 
   async #setStatus(connection: VhostUserConnection, status: number): Promise<void> {
@@ -238,89 +237,36 @@ export class VhostUserFrontEnd implements VirtioBackend {
     return { features: this.#offered, queuePairs };
   }
 
-  #accept(listener: Listener): void {
-    for (;;) {
-      let fd: number | undefined;
-      try {
-        fd = acceptUnix(listener);
-      } catch (error) {
-        this.#options.log(error instanceof Error ? error.message : String(error));
-        return;
-      }
-      if (fd === undefined) return;
-      this.#connection?.poll();
-      if (this.#connection !== undefined) {
-        this.#options.log(`${this.peer} a second back-end connected while one is in use; refused`);
-        closeFd(fd);
-        continue;
-      }
-      this.#begin(fd);
-    }
-  }
-
-  #begin(fd: number): void {
-    const connection = this.#serve(fd);
+  /** A back-end has come by itself, or has come back. */
+  #begin(connection: VhostUserConnection): void {
     this.#handshake(connection).then(
       (offer) => {
         if (connection.isOpen()) this.#options.events.onOffer(offer);
       },
       (error: unknown) => {
-        if (connection.isOpen()) {
-          connection.close();
-          this.#lost(connection, error instanceof VirtioError ? error : undefined, false);
-        }
+        if (connection.isOpen()) this.#endpoint.fail(connection, error instanceof VirtioError ? error : undefined);
       },
     );
   }
 
-  #serve(fd: number): VhostUserConnection {
-    const connection: VhostUserConnection = new VhostUserConnection(fd, this.peer, {
-      onMessage: (message) => {
-        this.#receive(connection, message);
-      },
-      onClose: (error) => {
-        this.#lost(connection, error, true);
-      },
-    });
-    this.#connection = connection;
-    return connection;
-  }
-
-  /** The connection ended; `known` tells whether the port had seen an offer from it. */
-  #lost(connection: VhostUserConnection, error: VirtioError | undefined, report: boolean): void {
-    if (this.#connection !== connection) return;
-    this.#connection = undefined;
+  #lost(error: VirtioError | undefined): void {
     this.#started = [];
     // what a peer did wrong is the answer to whatever was asked; only a lost connection is worth another try
     const gone = new VirtioError(`${this.peer}: the back-end closed the connection`, { code: 'ECONNRESET', cause: error });
     this.#rejectAll(error?.code === 'EPROTO' ? error : gone);
     if (this.#opening) return;
     this.#options.log(error === undefined ? `${this.peer} back-end disconnected` : error.message);
-    if (report) this.#options.events.onLost();
-    if (!this.#options.server) this.#reconnectLater();
-    else if (this.#listener !== undefined && this.#open) this.#accept(this.#listener);
-  }
-
-  #reconnectLater(): void {
-    if (!this.#open) return;
-    clearTimeout(this.#reconnect);
-    this.#reconnect = setTimeout(() => {
-      try {
-        this.#begin(connectUnix(this.#options.path));
-      } catch {
-        this.#reconnectLater();
-      }
-    }, RECONNECT_MILLISECONDS);
+    this.#options.events.onLost();
+    this.#endpoint.next();
   }
 
   #receive(connection: VhostUserConnection, message: Message): void {
     for (const fd of message.descriptors) closeFd(fd);
     const pending = this.#pending[0];
     if (!message.reply || pending?.request !== message.request || message.payload.length < 8) {
-      connection.close();
       const waited = pending === undefined ? 'nothing was asked' : `the answer to ${requestName(pending.request)} was expected`;
       const got = `${message.reply ? 'an answer' : 'a request'} ${requestName(message.request)} of ${String(message.payload.length)} bytes`;
-      this.#lost(connection, new VirtioError(`${this.peer}: ${got} came while ${waited}; connection closed`, { code: 'EPROTO' }), true);
+      this.#endpoint.fail(connection, new VirtioError(`${this.peer}: ${got} came while ${waited}; connection closed`, { code: 'EPROTO' }));
       return;
     }
     this.#pending.shift();
@@ -358,10 +304,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
           },
         );
         reject(error);
-        if (connection.isOpen()) {
-          connection.close();
-          this.#lost(connection, error, true);
-        }
+        if (connection.isOpen()) this.#endpoint.fail(connection, error);
       }, REPLY_MILLISECONDS);
       this.#pending.push({ request, resolve, reject, timer });
     });
