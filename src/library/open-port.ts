@@ -58,6 +58,22 @@ export interface NullOptions extends OpenPortOptions {
   readonly 'no-rx'?: boolean | undefined;
 }
 
+/** Keys of net_af_packet: an interface of the kernel. */
+export interface AfPacketOptions extends OpenPortOptions {
+  /** Name of the interface. */
+  readonly iface: string;
+  /** Queue pairs that the port can have; `queues` of them are used. Default 1. */
+  readonly qpairs?: number | undefined;
+  /** Bytes of a block of the rings: whole pages. Default: one page. */
+  readonly blocksz?: number | undefined;
+  /** Bytes of a frame, 84 of them not the packet's: a multiple of 16. Default 2048. */
+  readonly framesz?: number | undefined;
+  /** Frames of a ring. Default 512. */
+  readonly framecnt?: number | undefined;
+  /** Send past the interface's queueing discipline. Default true. */
+  readonly qdisc_bypass?: boolean | undefined;
+}
+
 /** Options by driver. */
 export interface DriverOptions {
   readonly virtio_user: VirtioUserOptions;
@@ -68,6 +84,8 @@ export interface DriverOptions {
   readonly eth_null: NullOptions;
   readonly net_ring: OpenPortOptions;
   readonly eth_ring: OpenPortOptions;
+  readonly net_af_packet: AfPacketOptions;
+  readonly eth_af_packet: AfPacketOptions;
 }
 
 type Value = string | number | boolean | undefined;

@@ -31,6 +31,13 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
   },
   null: { receive: (kernels) => kernels.nullReceive, transmit: (kernels) => kernels.nullTransmit, notifies: false },
   ring: { receive: (kernels) => kernels.ringReceive, transmit: (kernels) => kernels.ringTransmit, notifies: false },
+  // the notification is the write to the socket that makes the kernel send
+  'packet-ring': {
+    receive: (kernels) => kernels.packetReceive,
+    transmit: (kernels) => kernels.packetTransmit,
+    room: (kernels) => kernels.packetRoom,
+    notifies: true,
+  },
 };
 
 const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
@@ -88,7 +95,10 @@ export function openQueue(
         ? (wanted) => wanted
         : (wanted) => {
             const free = u32[freeIndex] ?? 0;
-            return free >= wanted ? free : reclaim(state);
+            if (free >= wanted) return free;
+            const found = reclaim(state);
+            if (u32[notifyIndex] !== 0) notify();
+            return found;
           },
   };
 }

@@ -13,6 +13,7 @@ import * as ethernet from '../net/ethernet.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
+import * as packetRing from './packet-ring.kernel.ts';
 import * as deviceDequeue from './split-device-dequeue.kernel.ts';
 import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
 import * as driverReceive from './split-driver-receive.kernel.ts';
@@ -38,6 +39,9 @@ export interface Kernels {
   readonly nullTransmit: BurstKernel;
   readonly ringReceive: BurstKernel;
   readonly ringTransmit: BurstKernel;
+  readonly packetReceive: BurstKernel;
+  readonly packetTransmit: BurstKernel;
+  readonly packetRoom: (queue: number) => number;
   readonly setEthernetAddresses: (mbufs: number, count: number, addresses: number) => void;
   readonly swapEthernetAddresses: (mbufs: number, count: number) => void;
   readonly swapFiveTuples: (mbufs: number, count: number) => void;
@@ -66,6 +70,7 @@ const javascript: Kernels = {
   ...generate,
   ...ring,
   ...nothing,
+  ...packetRing,
   ...deviceDequeue,
   ...deviceEnqueue,
   ...driverReceive,
