@@ -36,12 +36,26 @@ until [ -c /dev/vport0p4 ] && [ -c /dev/vport0p1 ]; do
   usleep 10000
 done
 
+# Kills every process outside of this session, which is number 0, as that of the kernel's threads is.
+end_session() {
+  for pass in 1 2 3 4 5; do
+    found=
+    for process in /proc/[0-9]*; do
+      read -r line < "$process/stat" || continue
+      # state, parent, group, session
+      set -- ${line##*) }
+      [ "$1" = Z ] || [ "$4" = 0 ] || { found=1 && kill -9 "${process#/proc/}"; }
+    done 2> /dev/null
+    [ -n "$found" ] || break
+  done
+}
+
 # A session of its own for the command: what it leaves running is told from what carries its output.
 case $INPUT in
   terminal)
     env -i PATH="$COMMAND_PATH" HOME=/root TERM="$TERMINAL" setsid -c /bin/sh /vm/command < /dev/hvc0 > /dev/hvc0 2>&1
     status=$?
-    killall5 -9
+    end_session
     ;;
   *)
     mkfifo /vm/in /vm/out /vm/err
@@ -53,7 +67,7 @@ case $INPUT in
     input=$!
     env -i PATH="$COMMAND_PATH" HOME=/root TERM=dumb setsid /bin/sh /vm/command < /vm/in > /vm/out 2> /vm/err
     status=$?
-    killall5 -9
+    end_session
     kill $input 2> /dev/null
     wait $out $err
     ;;
