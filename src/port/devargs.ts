@@ -41,6 +41,8 @@ export interface DevargsReader {
   flag(key: string, fallback: boolean): boolean;
   /** A text that is not empty; undefined when the key was not given. */
   string(key: string): string | undefined;
+  /** All texts of a key that may be given several times, in the order typed; none of them empty. */
+  strings(key: string): readonly string[];
   /** A text that is not empty. @throws VirtioError EINVAL when the key was not given */
   required(key: string): string;
   /** One of the listed words. */
@@ -48,6 +50,9 @@ export interface DevargsReader {
   /** A unicast Ethernet address; undefined when the key was not given. */
   mac(key: string): MacAddress | undefined;
 }
+
+/** Keys that may be given several times: once a queue, as in DPDK. */
+const REPEATABLE = ['rx_pcap', 'tx_pcap', 'rx_iface', 'rx_iface_in', 'tx_iface'];
 
 /**
  * Splits `name[,key[=value]...]`. A comma inside brackets (`key=[a,b]`) belongs to the value, as in DPDK.
@@ -102,6 +107,11 @@ export function readDevargs(devargs: Devargs, keys: readonly string[]): DevargsR
       return value === '1';
     },
     string: text,
+    strings(key) {
+      const texts = devargs.args.filter((argument) => argument.key === key).map(({ value }) => value ?? '');
+      if (texts.includes('')) throw wrong(key, '', 'a text that is not empty');
+      return texts;
+    },
     required(key) {
       const value = text(key);
       if (value === undefined) throw invalid(`${name}: ${key} is mandatory: ${name},${key}=...`);
@@ -150,7 +160,7 @@ function splitArguments(name: string, text: string): DeviceArgument[] {
     if (depth < 0) throw invalid(`${name}: a ] without its [ in "${text}"`);
     if (character !== undefined && (character !== ',' || depth > 0)) continue;
     const argument = splitArgument(name, text.slice(start, at));
-    if (seen.has(argument.key)) throw invalid(`${name}: ${argument.key} is given twice`);
+    if (seen.has(argument.key) && !REPEATABLE.includes(argument.key)) throw invalid(`${name}: ${argument.key} is given twice`);
     seen.add(argument.key);
     args.push(argument);
     start = at + 1;

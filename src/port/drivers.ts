@@ -9,6 +9,7 @@ import { afPacket } from './af-packet.ts';
 import { nearestName, parseDevargs, type Devargs } from './devargs.ts';
 import { BasePort } from './base-port.ts';
 import { nullDriver } from './null.ts';
+import { pcapDriver } from './pcap.ts';
 import type { Port } from './port.ts';
 import { ringDriver } from './ring.ts';
 import { vhost } from './vhost.ts';
@@ -26,7 +27,7 @@ export interface PortDriver {
   readonly create: (context: PortContext, id: number, devargs: Devargs) => Promise<Port>;
 }
 
-const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, afPacket];
+const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, afPacket];
 
 /** Every name that a device may start with. */
 export const driverNames: readonly string[] = drivers.flatMap(({ name, aliases }) => [name, ...aliases]);

@@ -3,10 +3,15 @@
  * @module
  */
 import { writeSync } from 'node:fs';
+import type { ArenaViews } from '../memory/arena.ts';
 import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
 import { Q_LCORE, Q_NOTIFY, Q_NOTIFY_FD, Q_NOTIFICATIONS, Q_FREE } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
+import { receiveFromFile, transmitToFile } from './pcap-queue.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
+
+/** A burst that does more than its kernel: system calls now and then. */
+type BurstMaker = (views: ArenaViews, queue: number, kernel: BurstKernel) => (mbufs: number, count: number) => number;
 
 interface DataPath {
   readonly receive: (kernels: Kernels) => BurstKernel;
@@ -15,6 +20,8 @@ interface DataPath {
   readonly room?: (kernels: Kernels) => (queue: number) => number;
   /** The kernel may ask for a notification of the other side. */
   readonly notifies: boolean;
+  /** What is called instead of the kernel alone. */
+  readonly bursts?: { readonly receive: BurstMaker; readonly transmit: BurstMaker };
 }
 
 const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
@@ -37,6 +44,12 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     transmit: (kernels) => kernels.packetTransmit,
     room: (kernels) => kernels.packetRoom,
     notifies: true,
+  },
+  pcap: {
+    receive: (kernels) => kernels.pcapReceive,
+    transmit: (kernels) => kernels.pcapTransmit,
+    notifies: false,
+    bursts: { receive: receiveFromFile, transmit: transmitToFile },
   },
 };
 
@@ -89,7 +102,7 @@ export function openQueue(
           if (u32[notifyIndex] !== 0) notify();
           return moved;
         }
-      : (mbufs, count) => kernel(state, mbufs, count),
+      : (path.bursts?.[direction](views, state, kernel) ?? ((mbufs, count) => kernel(state, mbufs, count))),
     room:
       reclaim === undefined
         ? (wanted) => wanted

@@ -13,6 +13,7 @@ import * as ethernet from '../net/ethernet.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
+import * as pcap from './pcap-queue.kernel.ts';
 import * as packetRing from './packet-ring.kernel.ts';
 import * as deviceDequeue from './split-device-dequeue.kernel.ts';
 import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
@@ -39,6 +40,8 @@ export interface Kernels {
   readonly nullTransmit: BurstKernel;
   readonly ringReceive: BurstKernel;
   readonly ringTransmit: BurstKernel;
+  readonly pcapReceive: BurstKernel;
+  readonly pcapTransmit: BurstKernel;
   readonly packetReceive: BurstKernel;
   readonly packetTransmit: BurstKernel;
   readonly packetRoom: (queue: number) => number;
@@ -70,6 +73,7 @@ const javascript: Kernels = {
   ...generate,
   ...ring,
   ...nothing,
+  ...pcap,
   ...packetRing,
   ...deviceDequeue,
   ...deviceEnqueue,

@@ -1,0 +1,415 @@
+/**
+ * net_pcap: receives what a capture file holds, and sends into one.
+ *
+ * A file a queue. Receive files are opened anew at every start of the port and read in large pieces, or, with infinite_rx,
+ * taken into the arena as a whole and read over and over. Transmit files are made when the port is, and written in large
+ * pieces too: what is in the buffer reaches the file when the port stops.
+ * @module
+ */
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { MBUF_HEADROOM } from '../memory/mbuf-layout.ts';
+import { CAPTURE_CUT, CAPTURE_OTHER_LINK_TYPE, CAPTURE_READ_FAILED, CAPTURE_WRITE_FAILED, LINK_TYPE_ETHERNET } from '../net/pcap-format.ts';
+import { captureHeader, captureProblem, captureRecord, captureStart, readCapture, type CaptureFormat } from '../net/pcap.ts';
+import {
+  FILE_AT,
+  FILE_BLOCKS,
+  FILE_BUFFER,
+  FILE_DESCRIPTOR,
+  FILE_END,
+  FILE_ENDED,
+  FILE_ERRNO,
+  FILE_INTERFACES,
+  FILE_OTHERS,
+  FILE_POSITION,
+  FILE_REPEATS,
+  FILE_ROOM,
+  FILE_SKIP,
+  FILE_STATE_BYTES,
+  FILE_SWAPPED,
+  FILE_WANTS,
+} from '../ring/pcap-queue.kernel.ts';
+import { Q_DESCRIPTORS, Q_POOL } from '../ring/queue-layout.ts';
+import { QueueState } from '../ring/virtqueue.ts';
+import { VirtioError } from '../system/error.ts';
+import { errnoName, errnoText } from '../system/ffi.ts';
+import { BasePort } from './base-port.ts';
+import type { PortContext } from './context.ts';
+import { readDevargs, type Devargs } from './devargs.ts';
+import type { PortDriver } from './drivers.ts';
+import { writePiece } from './pcap-queue.ts';
+import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
+import { basicExtended, queueBasics } from './statistics.ts';
+
+const INTERFACE_KEYS = ['rx_iface', 'rx_iface_in', 'tx_iface', 'iface', 'phy_mac'];
+const KEYS = ['rx_pcap', 'tx_pcap', 'infinite_rx', ...INTERFACE_KEYS];
+/** Files of a port either way, as in DPDK. */
+const QUEUES = 16;
+/** Bytes read or written at a time. The longest block that is looked into is shorter. */
+const BUFFER_BYTES = 512 * 1024;
+/** Bytes of a file that are looked at before it is accepted. */
+const FIRST_BYTES = 64 * 1024;
+
+interface OpenFile {
+  readonly path: string;
+  readonly descriptor: number;
+}
+
+/** A queue with its file's state and buffer; neither for a queue without a file. */
+class PcapQueue extends QueueState {
+  readonly #context: PortContext;
+  #file = 0;
+  #buffer: { readonly offset: number; readonly own: boolean } | undefined;
+  #reported = 0;
+
+  constructor(context: PortContext, name: string, port: number, hasFile: boolean) {
+    super(context.arena, name, port);
+    this.#context = context;
+    if (!hasFile) return;
+    try {
+      this.#file = context.arena.allocateOwn(FILE_STATE_BYTES, `the file of ${name}`);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.set(Q_DESCRIPTORS, this.#file);
+  }
+
+  fileGet(field: number): number {
+    return this.views.u32[(this.#file + field) >>> 2] ?? 0;
+  }
+
+  fileSet(field: number, value: number): void {
+    this.views.u32[(this.#file + field) >>> 2] = value;
+  }
+
+  /** Offset in the file of the next record to be read. */
+  get fileOffset(): number {
+    return this.fileGet(FILE_POSITION + 4) * 0x1_0000_0000 + this.fileGet(FILE_POSITION) + this.fileGet(FILE_AT);
+  }
+
+  /** Takes room for `bytes` of the file, in the own part or, where that is full, among the packets. */
+  takeBuffer(bytes: number, what: string): void {
+    this.releaseBuffer();
+    const { own, published } = this.#context.arena;
+    const inOwn = own.freeBytes > 2 * bytes;
+    const offset = (inOwn ? own : published).allocate(bytes, 64, what);
+    this.#buffer = { offset, own: inOwn };
+    this.fileSet(FILE_BUFFER, offset);
+    this.fileSet(FILE_ROOM, bytes);
+  }
+
+  releaseBuffer(): void {
+    if (this.#buffer === undefined) return;
+    const { own, published } = this.#context.arena;
+    (this.#buffer.own ? own : published).release(this.#buffer.offset);
+    this.#buffer = undefined;
+  }
+
+  /** A file begins: everything but the buffer as at first. */
+  beginFile(descriptor: number, blocks: boolean): void {
+    this.clearError();
+    this.#reported = 0;
+    const cleared = [FILE_AT, FILE_END, FILE_SWAPPED, FILE_WANTS, FILE_ENDED, FILE_REPEATS, FILE_SKIP, FILE_INTERFACES];
+    for (const field of [...cleared, FILE_POSITION, FILE_POSITION + 4, FILE_ERRNO, FILE_OTHERS]) this.fileSet(field, 0);
+    this.fileSet(FILE_BLOCKS, blocks ? 1 : 0);
+    this.fileSet(FILE_DESCRIPTOR, descriptor);
+  }
+
+  /** What a kernel gave up for; failed writes and packets left out too, once a file. */
+  override takeError(): number {
+    const error = super.takeError();
+    if (error !== 0 || this.error !== 0 || this.#file === 0 || this.#reported !== 0) return error;
+    if (this.fileGet(FILE_OTHERS) !== 0) this.#reported = CAPTURE_OTHER_LINK_TYPE;
+    else if (this.fileGet(FILE_ERRNO) !== 0) this.#reported = CAPTURE_WRITE_FAILED;
+    return this.#reported;
+  }
+
+  override close(): void {
+    this.releaseBuffer();
+    if (this.#file !== 0) this.#context.arena.own.release(this.#file);
+    this.#file = 0;
+    super.close();
+  }
+}
+
+interface PcapPortOptions {
+  readonly id: number;
+  readonly name: string;
+  readonly devargs: string;
+  readonly rxFiles: readonly string[];
+  readonly txFiles: readonly OpenFile[];
+  readonly repeats: boolean;
+}
+
+class PcapPort extends BasePort<PcapQueue> {
+  readonly info: PortInfo;
+  protected readonly queueKind = 'pcap';
+  readonly #options: PcapPortOptions;
+  /** Receive files of a started port. */
+  #open: number[] = [];
+  #linkUp = true;
+
+  constructor(context: PortContext, options: PcapPortOptions) {
+    // DPDK's: "pcap" in ASCII, and the number of the device
+    const number = Number(/\d+$/.exec(options.name)?.[0] ?? 0);
+    super(context, { ...options, mac: Uint8Array.of(2, 0x70, 0x63, 0x61, 0x70, number & 0xff) });
+    this.#options = options;
+    const { rxFiles, txFiles } = options;
+    // a side without files has as many queues as the other: nothing comes, or what is sent is dropped
+    this.info = {
+      ...SOFTWARE_PORT_INFO,
+      driverName: 'net_pcap',
+      maxRxQueues: rxFiles.length === 0 ? txFiles.length : rxFiles.length,
+      maxTxQueues: txFiles.length === 0 ? rxFiles.length : txFiles.length,
+    };
+  }
+
+  link(): Link {
+    return { up: this.#linkUp && this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
+  }
+
+  override setLink(up: boolean): Promise<void> {
+    this.#linkUp = up;
+    return Promise.resolve();
+  }
+
+  override extendedStatistics(): readonly ExtendedStatistic[] {
+    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
+  }
+
+  protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: PcapQueue; descriptors: number } {
+    if (configuration.pool.dataRoom <= MBUF_HEADROOM)
+      throw this.error('EINVAL', `mbufs of ${String(configuration.pool.dataRoom)} bytes have no room for packets`);
+    const queue = this.#makeQueue('rx', index, this.#options.rxFiles.length !== 0);
+    queue.set(Q_POOL, configuration.pool.offset);
+    return { queue, descriptors: configuration.descriptors };
+  }
+
+  protected makeTxQueue(index: number, configuration: TxQueueConfiguration): { queue: PcapQueue; descriptors: number } {
+    const file = this.#options.txFiles[index];
+    const queue = this.#makeQueue('tx', index, file !== undefined);
+    if (file === undefined) return { queue, descriptors: configuration.descriptors };
+    try {
+      queue.takeBuffer(BUFFER_BYTES, `the buffer of ${file.path}`);
+    } catch (error) {
+      queue.close();
+      throw error;
+    }
+    queue.beginFile(file.descriptor, formatOf(file.path) === 'pcapng');
+    return { queue, descriptors: configuration.descriptors };
+  }
+
+  protected async startDevice(): Promise<void> {
+    try {
+      for (const [index, queue] of this.rxQueues.entries()) this.#beginReading(queue, this.#options.rxFiles[index]);
+    } catch (error) {
+      this.#endReading();
+      throw error;
+    }
+    await this.runQueues(true);
+  }
+
+  protected async stopDevice(): Promise<void> {
+    await this.runQueues(false);
+    for (const [index, queue] of this.txQueues.entries())
+      if (this.#options.txFiles[index] !== undefined) writePiece(this.context.main.views, queue.offset);
+    this.#endReading();
+  }
+
+  protected closeDevice(): Promise<void> {
+    for (const { descriptor } of this.#options.txFiles) closeSync(descriptor);
+    return Promise.resolve();
+  }
+
+  protected override queueGivenUp(direction: 'rx' | 'tx', index: number, text: string): void {
+    const queue = direction === 'rx' ? this.rxQueue(index) : this.txQueue(index);
+    const path = direction === 'rx' ? this.#options.rxFiles[index] : this.#options.txFiles[index]?.path;
+    if (queue === undefined || path === undefined) return;
+    this.context.log(`${this.name}: ${path}: ${this.#explain(direction, queue, text)}`);
+  }
+
+  #explain(direction: 'rx' | 'tx', queue: PcapQueue, text: string): string {
+    const reason = errnoText(errnoName(queue.fileGet(FILE_ERRNO)));
+    if (direction === 'tx') return `cannot write: ${reason}; packets that do not reach the file count as errors`;
+    if (queue.error === 0) return 'packets of another link type than Ethernet are left out and count as errors';
+    const at = `at byte ${String(queue.fileOffset)}`;
+    if (queue.error === CAPTURE_READ_FAILED) return `${at}: cannot read: ${reason}`;
+    return queue.error >= CAPTURE_CUT ? `${at}: ${captureProblem(queue.error)}` : text;
+  }
+
+  #makeQueue(direction: string, index: number, hasFile: boolean): PcapQueue {
+    return new PcapQueue(this.context, `${direction} queue ${String(index)} of ${this.name}`, this.id, hasFile);
+  }
+
+  #beginReading(queue: PcapQueue, path: string | undefined): void {
+    if (path === undefined) return;
+    if (this.#options.repeats) {
+      this.#takeWhole(queue, path);
+      return;
+    }
+    const { descriptor, format, start } = openForReading(this.name, path);
+    this.#open.push(descriptor);
+    queue.takeBuffer(BUFFER_BYTES, `the buffer of ${path}`);
+    queue.beginFile(descriptor, format === 'pcapng');
+    // the pieces follow on each other, from behind the header
+    if (start.bytes > 0) readSync(descriptor, new Uint8Array(start.bytes), 0, start.bytes, null);
+    queue.fileSet(FILE_SWAPPED, start.swapped ? 1 : 0);
+    queue.fileSet(FILE_POSITION, start.bytes);
+  }
+
+  /** infinite_rx: the packets of a file, into the arena. */
+  #takeWhole(queue: PcapQueue, path: string): void {
+    const { descriptor } = openForReading(this.name, path);
+    let bytes: Uint8Array;
+    try {
+      bytes = readFileSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    const { packets, problem } = readCapture(`${this.name}: ${path}`, bytes);
+    const usable = packets.filter((packet) => packet.linkType === LINK_TYPE_ETHERNET && packet.bytes.length > 0);
+    if (problem !== undefined) this.context.log(problem);
+    if (usable.length === 0) throw this.error('EINVAL', `${path}: no packets that infinite_rx=1 could repeat`);
+    const total = usable.reduce((sum, packet) => sum + 16 + packet.bytes.length, 0);
+    try {
+      queue.takeBuffer(total, `the packets of ${path}`);
+    } catch (cause) {
+      throw new VirtioError(
+        `${this.name}: ${path}: infinite_rx=1 keeps all packets in memory, and ${String(total)} bytes are not free there; give more with -m, or a shorter file`,
+        { code: 'ENOMEM', cause },
+      );
+    }
+    queue.beginFile(0, false);
+    let at = queue.fileGet(FILE_BUFFER);
+    for (const packet of usable) {
+      const record = captureRecord('pcap', packet.bytes, packet.seconds, packet.nanoseconds);
+      this.context.arena.views.u8.set(record, at);
+      at += record.length;
+    }
+    queue.fileSet(FILE_END, total);
+    queue.fileSet(FILE_ENDED, 1);
+    queue.fileSet(FILE_REPEATS, 1);
+  }
+
+  #endReading(): void {
+    for (const descriptor of this.#open.splice(0)) closeSync(descriptor);
+    for (const queue of this.rxQueues) queue.releaseBuffer();
+  }
+}
+
+function formatOf(path: string): CaptureFormat {
+  return path.endsWith('.pcapng') ? 'pcapng' : 'pcap';
+}
+
+function fileError(name: string, path: string, cause: unknown): VirtioError {
+  const { code = 'EIO', syscall, errno } = cause as { readonly code?: string; readonly syscall?: string; readonly errno?: number };
+  return new VirtioError(`${name}: ${path}: ${errnoText(code)}`, {
+    code,
+    syscall,
+    errno: errno === undefined ? undefined : Math.abs(errno),
+    cause,
+  });
+}
+
+/** Opens a capture file and looks at its beginning; the descriptor still stands there. */
+function openForReading(
+  name: string,
+  path: string,
+): {
+  readonly descriptor: number;
+  readonly format: CaptureFormat;
+  readonly start: { readonly bytes: number; readonly swapped: boolean };
+} {
+  let descriptor: number;
+  try {
+    // a pipe without a writer must not hold the main thread
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw fileError(name, path, cause);
+  }
+  try {
+    if (!fstatSync(descriptor).isFile()) {
+      throw new VirtioError(`${name}: ${path}: not a regular file; only those can be read`, { code: 'EINVAL' });
+    }
+    const first = new Uint8Array(FIRST_BYTES);
+    const start = captureStart(`${name}: ${path}`, first.subarray(0, readSync(descriptor, first, 0, FIRST_BYTES, 0)));
+    if (start.linkType !== undefined && start.linkType !== LINK_TYPE_ETHERNET) {
+      throw new VirtioError(`${name}: ${path}: its packets are of link type ${String(start.linkType)}; a port takes Ethernet (1)`, {
+        code: 'EINVAL',
+      });
+    }
+    return { descriptor, format: start.format, start };
+  } catch (error) {
+    closeSync(descriptor);
+    throw error instanceof VirtioError ? error : fileError(name, path, error);
+  }
+}
+
+/** Makes a file and writes its header. */
+function openForWriting(name: string, path: string): OpenFile {
+  let descriptor: number;
+  try {
+    // O_APPEND: after a failed write the file is cut, and what follows belongs at its end
+    const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NONBLOCK } = constants;
+    descriptor = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK, 0o644);
+  } catch (cause) {
+    throw fileError(name, path, cause);
+  }
+  try {
+    writeSync(descriptor, captureHeader(formatOf(path)));
+  } catch (cause) {
+    closeSync(descriptor);
+    throw fileError(name, path, cause);
+  }
+  return { path, descriptor };
+}
+
+function checkFiles(name: string, rxFiles: readonly string[], txFiles: readonly string[], interfaces: readonly string[]): void {
+  const [wanted] = interfaces;
+  if (wanted !== undefined) {
+    throw new VirtioError(
+      `${name}: ${wanted}: net_pcap works on files only; for a network interface use --vdev=net_af_packet0,iface=NAME`,
+      { code: 'EOPNOTSUPP' },
+    );
+  }
+  if (rxFiles.length === 0 && txFiles.length === 0)
+    throw new VirtioError(`${name}: give a file to read, rx_pcap=FILE, or to write, tx_pcap=FILE`, { code: 'EINVAL' });
+  for (const [key, files] of [
+    ['rx_pcap', rxFiles],
+    ['tx_pcap', txFiles],
+  ] as const) {
+    if (files.length > QUEUES)
+      throw new VirtioError(`${name}: ${key} is given ${String(files.length)} times; a port has ${String(QUEUES)} queues`, {
+        code: 'EINVAL',
+      });
+  }
+  const both = txFiles.find((path, index) => rxFiles.includes(path) || txFiles.indexOf(path) !== index);
+  if (both !== undefined) throw new VirtioError(`${name}: tx_pcap=${both}: the file has another use in this port`, { code: 'EINVAL' });
+}
+
+function create(context: PortContext, id: number, devargs: Devargs): Promise<PcapPort> {
+  const args = readDevargs(devargs, KEYS);
+  const { name } = devargs;
+  const rxFiles = args.strings('rx_pcap');
+  const txPaths = args.strings('tx_pcap');
+  const repeats = args.flag('infinite_rx', false);
+  checkFiles(
+    name,
+    rxFiles,
+    txPaths,
+    INTERFACE_KEYS.filter((key) => args.has(key)),
+  );
+  if (repeats && rxFiles.length === 0) throw new VirtioError(`${name}: infinite_rx=1 needs rx_pcap=FILE`, { code: 'EINVAL' });
+  for (const path of rxFiles) closeSync(openForReading(name, path).descriptor);
+  const txFiles: OpenFile[] = [];
+  try {
+    for (const path of txPaths) txFiles.push(openForWriting(name, path));
+    return Promise.resolve(new PcapPort(context, { id, name, devargs: devargs.text, rxFiles, txFiles, repeats }));
+  } catch (error) {
+    for (const { descriptor } of txFiles) closeSync(descriptor);
+    throw error;
+  }
+}
+
+export const pcapDriver: PortDriver = { name: 'net_pcap', aliases: ['eth_pcap'], serves: false, agreesOnQueues: false, create };
