@@ -3,6 +3,7 @@
  * interface. The port owns the rings; the backend tells the device where they are.
  * @module
  */
+import type { MacAddress } from '../net/mac-address.ts';
 import type { DriverQueue } from '../ring/virtqueue.ts';
 
 export interface DeviceOffer {
@@ -10,6 +11,8 @@ export interface DeviceOffer {
   readonly features: bigint;
   /** Queue pairs that it can serve. */
   readonly queuePairs: number;
+  /** Address that the device has, where it says so. */
+  readonly mac?: MacAddress;
 }
 
 export interface DeviceStart {
@@ -46,6 +49,10 @@ export interface VirtioBackend {
   open(): Promise<DeviceOffer | undefined>;
   /** Negotiates, shares memory, hands the rings over and enables them. The rings must be fresh. */
   start(start: DeviceStart): Promise<void>;
+  /** Tells a device that has an MTU of its own; at every start it is told by itself. */
+  setMtu?(mtu: number): Promise<void>;
+  /** Tells a device that has an address of its own. */
+  setMac?(mac: MacAddress): Promise<void>;
   /** Takes the rings back. */
   stop(): Promise<void>;
   close(): Promise<void>;

@@ -14,10 +14,12 @@ import {
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
 } from '../backend/virtio-features.ts';
+import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
-import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
+import { Q_NOTIFY, Q_NOTIFY_FD, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
+import { signalEventFd } from '../system/event-fd.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
@@ -91,8 +93,29 @@ export class VirtioPort extends BasePort<DriverQueue> {
   async probe(): Promise<void> {
     const offer = await this.#backend.open();
     if (offer === undefined) return;
-    this.#checkOffer(offer);
-    this.#offer = offer;
+    await this.#take(offer);
+  }
+
+  override async setMtu(mtu: number): Promise<void> {
+    const before = this.mtu;
+    await super.setMtu(mtu);
+    try {
+      await this.#backend.setMtu?.(mtu);
+    } catch (error) {
+      await super.setMtu(before);
+      throw error;
+    }
+  }
+
+  override async setMac(mac: MacAddress): Promise<void> {
+    const before = this.mac;
+    await super.setMac(mac);
+    try {
+      await this.#backend.setMac?.(mac);
+    } catch (error) {
+      await super.setMac(before);
+      throw error;
+    }
   }
 
   override get promiscuous(): boolean {
@@ -180,6 +203,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.reset(this.context.main.kernels);
   }
 
+  async #take(offer: DeviceOffer): Promise<void> {
+    this.#checkOffer(offer);
+    this.#offer = offer;
+    if (offer.mac !== undefined) await super.setMac(offer.mac);
+  }
+
   #checkOffer(offer: DeviceOffer): void {
     if (offer.queuePairs < this.#options.queuePairs) {
       throw this.error(
@@ -203,8 +232,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   /** The device has come, or has come back. */
   async #offered(offer: DeviceOffer): Promise<void> {
     try {
-      this.#checkOffer(offer);
-      this.#offer = offer;
+      await this.#take(offer);
       if (this.state !== 'started') return;
       await this.#bringUp(offer);
       this.emit({ type: 'intr_lsc' });
@@ -244,7 +272,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
     }
     this.#up = true;
     // the device finds buffers at once, not only when an lcore first looks
-    for (const queue of this.rxQueues) this.#fill(queue);
+    for (const queue of this.rxQueues) {
+      this.#fill(queue);
+      if (queue.get(Q_NOTIFY) === 0) continue;
+      queue.set(Q_NOTIFY, 0);
+      signalEventFd(queue.get(Q_NOTIFY_FD));
+    }
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
   }
 

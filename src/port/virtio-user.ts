@@ -1,11 +1,14 @@
 /**
- * virtio_user: the virtio-net driver over a vhost-user socket.
+ * virtio_user: the virtio-net driver over a vhost-user socket, or over the kernel's vhost-net and a tap.
  * @module
  */
 import { statSync } from 'node:fs';
+import type { BackendEvents, VirtioBackend } from '../backend/backend.ts';
+import { VhostNet } from '../backend/vhost-net/vhost-net.ts';
 import { VhostUserFrontEnd } from '../backend/vhost-user/front-end.ts';
 import { randomMac } from '../net/mac-address.ts';
 import { VirtioError } from '../system/error.ts';
+import { checkTapName } from '../system/tap.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
@@ -32,17 +35,26 @@ function refuse(name: string, text: string): VirtioError {
   return new VirtioError(`${name}: ${text}`, { code: 'EOPNOTSUPP' });
 }
 
+const VHOST_NET = '/dev/vhost-net';
+/** Major 10, minor VHOST_NET_MINOR (linux/miscdevice.h). */
+const VHOST_NET_DEVICE = (10 << 8) | 238;
+
 /** The kind of device behind `path=`: what is there, or what DPDK would take a missing path for. */
-function checkPath(name: string, path: string, server: boolean): void {
+function deviceKind(name: string, path: string, server: boolean): 'vhost-user' | 'vhost-net' {
   const status = statSync(path, { throwIfNoEntry: false });
-  if (path.startsWith('/dev/vhost-net'))
-    throw refuse(name, `path=${path}: the kernel's vhost-net is not supported yet; use a vhost-user socket`);
-  if (path.startsWith('/dev/vhost-vdpa')) throw refuse(name, `path=${path}: vhost-vdpa is not supported yet; use a vhost-user socket`);
+  if (path === VHOST_NET || (status?.isCharacterDevice() === true && status.rdev === VHOST_NET_DEVICE)) {
+    if (server) throw new VirtioError(`${name}: server=1: ${path} is no socket; leave it out`, { code: 'EINVAL' });
+    return 'vhost-net';
+  }
+  if (path.startsWith('/dev/vhost-vdpa')) {
+    throw refuse(name, `path=${path}: vhost-vdpa is not supported yet; use a vhost-user socket or ${VHOST_NET}`);
+  }
   if (status !== undefined && !status.isSocket() && !server) {
     throw new VirtioError(`${name}: unable to determine backend type for path ${path}: it is neither a socket nor a vhost device`, {
       code: 'EINVAL',
     });
   }
+  return 'vhost-user';
 }
 
 async function create(context: PortContext, id: number, devargs: Devargs): Promise<VirtioPort> {
@@ -61,23 +73,33 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   }
   if (args.flag('packed_vq', false)) throw refuse(name, 'packed_vq=1: packed rings are not supported yet; leave it out');
   if (args.flag('vectorized', false)) throw refuse(name, 'vectorized=1: there is no vectorized path yet; leave it out');
-  if (args.has('iface'))
-    throw refuse(name, 'iface: it names the tap of path=/dev/vhost-net, which is not supported yet; a vhost-user socket has none');
-  checkPath(name, path, server);
+  const kind = deviceKind(name, path, server);
+  const interfaceName = args.string('iface');
+  if (interfaceName !== undefined && kind !== 'vhost-net') {
+    throw new VirtioError(`${name}: iface=${interfaceName}: it names the tap of path=${VHOST_NET}; a vhost-user socket has none`, {
+      code: 'EINVAL',
+    });
+  }
+  if (interfaceName !== undefined) checkTapName(`${name}: iface`, interfaceName);
+  const mac = args.mac('mac');
+  const { arena, log, signal } = context;
+  const makeBackend = (events: BackendEvents): VirtioBackend =>
+    kind === 'vhost-net'
+      ? new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log })
+      : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
   const port = new VirtioPort(context, {
     id,
     name,
     devargs: devargs.text,
     driverName: 'net_virtio_user',
-    mac: args.mac('mac') ?? randomMac(),
+    mac: mac ?? randomMac(),
     queuePairs,
     queueSize,
     mergeable: args.flag('mrg_rxbuf', true),
     inOrder: args.flag('in_order', true),
     controlQueue: args.flag('cq', false),
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
-    makeBackend: (events) =>
-      new VhostUserFrontEnd({ arena: context.arena, path, server, events, log: context.log, signal: context.signal }),
+    makeBackend,
   });
   try {
     await port.probe();
