@@ -4,6 +4,8 @@
 export PATH=/vm/applets
 . /vm/settings
 
+# DPDK loads no driver below a root that all may write to
+chmod 755 /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev

@@ -33,7 +33,7 @@ export interface Contents {
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 /** What init.sh calls. */
-const APPLETS = 'cat cp env hostname insmod ip kill ln mkdir mkfifo mount poweroff setsid sh sync umount usleep'.split(' ');
+const APPLETS = 'cat chmod env hostname insmod ip kill ln mkdir mkfifo mount poweroff setsid sh sync umount usleep'.split(' ');
 const FOLDERS = 'dev proc sys run usr root mnt var etc'.split(' ');
 
 /** The 9p tag of a share. */
