@@ -2,7 +2,7 @@
  * Runs a command in the test machine: a small virtual machine with a stock Debian kernel, which has what the kernel of a container or of
  * a build server often lacks: /dev/vhost-net, /dev/net/tun, vfio, namespaces, huge pages.
  *
- *     npm run vm -- dpdk-testpmd --version      words: executed as they are
+ *     npm run vm -- iperf3 --version           words: executed as they are
  *     npm run vm -- 'ls -l /dev/vhost-net; id'  a single argument: a line of shell
  *     npm run vm                                a shell (Ctrl-D ends it and the machine; Ctrl-A x pulls the plug)
  *
