@@ -33,7 +33,7 @@ import {
   IFF_UP,
   interfaceNames,
   NetworkInterface,
-} from '../system/interface-properties.ts';
+} from '../system/network-interface.ts';
 import { type FanoutGroup, PACKET_MR_ALLMULTI, PACKET_MR_PROMISC, type PacketRingShape, PacketSocket } from '../system/packet-socket.ts';
 import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';

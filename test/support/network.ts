@@ -5,7 +5,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { bindNative } from '../../src/system/ffi.ts';
-import { interfaceNames } from '../../src/system/interface-properties.ts';
+import { interfaceNames } from '../../src/system/network-interface.ts';
 import { findExecutable } from './program.ts';
 
 const CLONE_NEWNET = 0x40000000;

@@ -29,7 +29,7 @@ function section(text: string, mark: string): string {
 const EAL = '-n 1 --no-pci --in-memory';
 const VDEV = '--vdev=virtio_user0,path=/dev/vhost-net';
 
-describe.skipIf(WHY_NO_MACHINE !== undefined || process.env.DPDK_TS_VM_ALL !== '1')(
+describe.skipIf(WHY_NO_MACHINE !== undefined || process.env['DPDK_TS_VM_ALL'] !== '1')(
   'virtio_user on /dev/vhost-net',
   { timeout: TIME_LIMIT },
   () => {
