@@ -35,7 +35,7 @@ export const MBUF_VLAN: u32 = 34;
 export const MBUF_HASH: u32 = 36;
 /** u32: bytes of the data room. */
 export const MBUF_ROOM: u32 = 40;
-/** u16: first byte of the packet that a partial checksum covers, and where from there it is stored. */
+/** u16: first byte of the packet that a partial checksum covers, and where from there it is stored; both counted from DATA. */
 export const MBUF_CHECKSUM_START: u32 = 44;
 export const MBUF_CHECKSUM_OFFSET: u32 = 46;
 /** u16: payload bytes of each segment to be cut from a large packet. */
@@ -45,6 +45,38 @@ export const MBUF_HEADER_LENGTH: u32 = 50;
 /** Two u32 for the application. */
 export const MBUF_USER: u32 = 56;
 export const MBUF_BYTES: u32 = 64;
+
+/*
+ * MBUF_FLAGS: work that is still to be done on the packet, by the port that sends it or in software before it does. It travels
+ * with the packet, wherever that came from: what a port received unfinished (LRO, a partial checksum) is sent on as it is by a
+ * port that can, and finished for one that cannot.
+ */
+/** The checksum field holds the sum of the pseudo header only: CHECKSUM_START and CHECKSUM_OFFSET say where (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
+export const MBUF_WORK_CHECKSUM: u32 = 1;
+/**
+ * To be cut into packets of SEGMENT_SIZE bytes of payload behind HEADER_LENGTH bytes of headers; one of the three, and
+ * always with MBUF_WORK_CHECKSUM. UDP is cut into datagrams (VIRTIO_NET_HDR_GSO_UDP_L4), not into IP fragments.
+ */
+export const MBUF_WORK_TCP4: u32 = 2;
+export const MBUF_WORK_TCP6: u32 = 4;
+export const MBUF_WORK_UDP: u32 = 8;
+/** With TCP: CWR stays in the first segment only (VIRTIO_NET_HDR_GSO_ECN). */
+export const MBUF_WORK_ECN: u32 = 16;
+/** The tag in MBUF_VLAN is to be inserted behind the addresses. */
+export const MBUF_WORK_VLAN: u32 = 32;
+export const MBUF_WORK_SEGMENTS: u32 = 14;
+export const MBUF_WORK: u32 = 63;
+
+/* MBUF_FLAGS: what is known about a received packet. */
+/** The transport checksum was verified, or found wrong; neither: not looked at. */
+export const MBUF_CHECKSUM_GOOD: u32 = 256;
+export const MBUF_CHECKSUM_BAD: u32 = 512;
+export const MBUF_IP_CHECKSUM_GOOD: u32 = 1024;
+export const MBUF_IP_CHECKSUM_BAD: u32 = 2048;
+/** The tag in MBUF_VLAN was taken out of the packet. */
+export const MBUF_VLAN_STRIPPED: u32 = 4096;
+/** MBUF_HASH counts. */
+export const MBUF_HASH_VALID: u32 = 8192;
 
 /** Bytes kept free before the packet, for headers (RTE_PKTMBUF_HEADROOM). */
 export const MBUF_HEADROOM: u32 = 128;
