@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { encodeVringFile, NO_FILE, VHOST } from '../../src/backend/vhost-net/requests.ts';
+import { encodeVringFile, NO_FILE, VHOST } from '../../src/backend/vhost-ioctl/requests.ts';
 import { VhostNet, type VhostNetOptions } from '../../src/backend/vhost-net/vhost-net.ts';
 import { encodeMemoryTable, encodeVringAddress, encodeVringState } from '../../src/backend/vhost-user/messages.ts';
 import type { Arena } from '../../src/memory/arena.ts';

@@ -19,9 +19,9 @@ import { systemError } from '../../system/ffi.ts';
 import { ioctl } from '../../system/ioctl.ts';
 import { Tap } from '../../system/tap.ts';
 import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../backend.ts';
+import { encodeVringFile, NO_FILE, VHOST, VHOST_NET_F_VIRTIO_NET_HDR, type VhostRequest } from '../vhost-ioctl/requests.ts';
 import { encodeMemoryTable, encodeU64, encodeVringAddress, encodeVringState } from '../vhost-user/messages.ts';
 import { VIRTIO_F_VERSION_1, VIRTIO_NET_F_MRG_RXBUF } from '../virtio-features.ts';
-import { encodeVringFile, NO_FILE, VHOST, VHOST_NET_F_VIRTIO_NET_HDR, type VhostRequest } from './requests.ts';
 
 /** How often the tap is looked at, and after its removal made anew. */
 const WATCH_MILLISECONDS = 1000;

@@ -1,7 +1,7 @@
 /**
- * Requests of /dev/vhost-net (linux/vhost.h). The structs are those that vhost-user took over for its messages, so their
- * bytes are made in vhost-user/messages.ts: struct vhost_memory by encodeMemoryTable, vhost_vring_state by
- * encodeVringState and vhost_vring_addr by encodeVringAddress.
+ * Requests that the vhost devices of the kernel share, and vhost-net's own (linux/vhost.h). The structs are those that
+ * vhost-user took over for its messages, so their bytes are made in vhost-user/messages.ts: struct vhost_memory by
+ * encodeMemoryTable, vhost_vring_state by encodeVringState and vhost_vring_addr by encodeVringAddress.
  * @module
  */
 import { requestPlain, requestRead, requestWrite } from '../../system/ioctl.ts';
