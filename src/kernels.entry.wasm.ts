@@ -1,7 +1,12 @@
 // What asc compiles: every kernel that JavaScript calls.
 export { mbufAllocate, packetFree, packetsFree } from './memory/mempool.kernel';
+export { cutPacket } from './net/cut-packet.kernel';
 export { setEthernetAddresses, swapEthernetAddresses, swapFiveTuples } from './net/ethernet.kernel';
+export { finishChecksum } from './net/finish-checksum.kernel';
+export { finishPacketChecksum, insertVlan } from './net/finish-packet.kernel';
 export { generatePackets, spreadFlows } from './net/generate.kernel';
+export { stripVlans } from './net/vlan.kernel';
+export { finishTransmit } from './ring/finish-transmit.kernel';
 export { ringReceive, ringTransmit } from './ring/handle-ring.kernel';
 export { nullReceive, nullTransmit } from './ring/null-queue.kernel';
 export { packetReceive, packetRoom, packetTransmit } from './ring/packet-ring.kernel';
@@ -10,3 +15,4 @@ export { splitDeviceDequeue } from './ring/split-device-dequeue.kernel';
 export { splitDeviceEnqueue } from './ring/split-device-enqueue.kernel';
 export { splitDriverReceive, splitDriverRefill } from './ring/split-driver-receive.kernel';
 export { splitDriverReclaim, splitDriverTransmit } from './ring/split-driver-transmit.kernel';
+export { xdpReceive, xdpRoom, xdpTransmit } from './ring/xdp-queue.kernel';

@@ -132,6 +132,17 @@ export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   for (; done < length; done++) if (u8[to + done] !== u8[from + done]) u8[to + done] = u8[from + done]!;
 }
 
+/** The sum of the 16-bit words of up to 64 KiB at any alignment, as they lie in memory, a last single byte as a low one; below 1 << 31. */
+export function sumWords(from: u32, bytes: u32): u32 {
+  const last = from + (bytes & ~1);
+  let sum: u32 = 0;
+  let at: u32 = from;
+  if ((from & 1) === 0) for (; at < last; at += 2) sum += u16[at >>> 1]!;
+  else for (; at < last; at += 2) sum += u8[at]! | (u8[at + 1]! << 8);
+  if ((bytes & 1) !== 0) sum += u8[last]!;
+  return sum;
+}
+
 /** Reads a word so that its cache line is on its way when it is needed. */
 export function touch(p: u32): u32 {
   return u32[p >>> 2]!;

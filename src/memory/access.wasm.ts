@@ -152,6 +152,21 @@ export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   }
 }
 
+export function sumWords(from: u32, bytes: u32): u32 {
+  let at: u32 = from;
+  const end: u32 = from + bytes;
+  let sum: u32 = 0;
+  if (bytes >= 32) {
+    // pairs of words to lanes of 32 bits: 4096 rounds of two words each stay below 1 << 30
+    let lanes: v128 = i32x4.splat(0);
+    for (const last: u32 = end - 16; at <= last; at += 16) lanes = i32x4.add(lanes, i32x4.extadd_pairwise_i16x8_u(v128.load(at)));
+    sum = i32x4.extract_lane(lanes, 0) + i32x4.extract_lane(lanes, 1) + i32x4.extract_lane(lanes, 2) + i32x4.extract_lane(lanes, 3);
+  }
+  for (; at + 2 <= end; at += 2) sum += load<u16>(at);
+  if (at < end) sum += load<u8>(at);
+  return sum;
+}
+
 // @ts-ignore: decorator
 @inline
 export function touch(p: u32): u32 {

@@ -9,8 +9,13 @@ import { bindAccess } from '../memory/access.ts';
 import type { Arena, ArenaShare, ArenaViews } from '../memory/arena.ts';
 import { viewsOfShare } from '../memory/arena.ts';
 import * as mempool from '../memory/mempool.kernel.ts';
+import * as cut from '../net/cut-packet.kernel.ts';
 import * as ethernet from '../net/ethernet.kernel.ts';
+import * as finishChecksum from '../net/finish-checksum.kernel.ts';
+import * as finishPacket from '../net/finish-packet.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
+import * as vlan from '../net/vlan.kernel.ts';
+import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
 import * as pcap from './pcap-queue.kernel.ts';
@@ -19,6 +24,7 @@ import * as deviceDequeue from './split-device-dequeue.kernel.ts';
 import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
 import * as driverReceive from './split-driver-receive.kernel.ts';
 import * as driverTransmit from './split-driver-transmit.kernel.ts';
+import * as xdp from './xdp-queue.kernel.ts';
 
 export type KernelTarget = 'wasm' | 'javascript';
 
@@ -45,9 +51,18 @@ export interface Kernels {
   readonly packetReceive: BurstKernel;
   readonly packetTransmit: BurstKernel;
   readonly packetRoom: (queue: number) => number;
+  readonly xdpReceive: BurstKernel;
+  readonly xdpTransmit: BurstKernel;
+  readonly xdpRoom: (queue: number) => number;
+  readonly finishTransmit: (queue: number, packet: number) => number;
+  readonly stripVlans: (mbufs: number, count: number) => void;
   readonly setEthernetAddresses: (mbufs: number, count: number, addresses: number) => void;
   readonly swapEthernetAddresses: (mbufs: number, count: number) => void;
   readonly swapFiveTuples: (mbufs: number, count: number) => void;
+  readonly finishChecksum: (frame: number, length: number) => number;
+  readonly finishPacketChecksum: (packet: number) => number;
+  readonly insertVlan: (packet: number) => number;
+  readonly cutPacket: (packet: number, pool: number, lcore: number, to: number, limit: number, keepChecksum: number) => number;
   readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
   readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
 }
@@ -69,8 +84,13 @@ function moduleBytes(): WebAssembly.Module {
 
 const javascript: Kernels = {
   ...mempool,
+  ...cut,
   ...ethernet,
+  ...finishChecksum,
+  ...finishPacket,
   ...generate,
+  ...vlan,
+  ...finishTransmit,
   ...ring,
   ...nothing,
   ...pcap,
@@ -79,6 +99,7 @@ const javascript: Kernels = {
   ...deviceEnqueue,
   ...driverReceive,
   ...driverTransmit,
+  ...xdp,
 };
 
 /** The JavaScript kernels work on one arena a thread: the one bound last. */
