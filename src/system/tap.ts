@@ -26,6 +26,7 @@ const TYPE = 0x54;
 /** Requests of /dev/net/tun (linux/if_tun.h). */
 export const TUN = {
   SETIFF: requestWrite(TYPE, 202, 4),
+  SETPERSIST: requestWrite(TYPE, 203, 4),
   SETOFFLOAD: requestWrite(TYPE, 208, 4),
   GETIFF: requestRead(TYPE, 210, 4),
   SETSNDBUF: requestWrite(TYPE, 212, 4),
@@ -43,12 +44,16 @@ export const IFF_VNET_HDR = 0x4000;
 const INT_MAX = 0x7fff_ffff;
 
 export interface TapOptions {
-  /** Name of the interface, an existing tap's or a new one's; undefined: the kernel takes tap0, tap1 ... */
+  /** Name of the interface, an existing tap's or a new one's; undefined: the kernel takes `prefix` and the first free number. */
   readonly name?: string | undefined;
+  /** Default `tap`: tap0, tap1 ... */
+  readonly prefix?: string | undefined;
   /** Queues, and so descriptors. */
   readonly queues: number;
   /** Every packet begins with a virtio-net header (IFF_VNET_HDR). */
   readonly virtioHeader: boolean;
+  /** Other descriptors may be attached to the tap as further queues. Default: with several queues. */
+  readonly multiQueue?: boolean | undefined;
 }
 
 function openTunDevice(): number {
@@ -124,8 +129,8 @@ export class Tap {
     if (options.name !== undefined) checkTapName('tap', options.name);
     const flags = IFF_TAP | IFF_NO_PI | (options.virtioHeader ? IFF_VNET_HDR : 0);
     const queues: number[] = [];
-    let name = options.name ?? 'tap%d';
-    let multiQueue = options.queues > 1;
+    let name = options.name ?? `${options.prefix ?? 'tap'}%d`;
+    let multiQueue = options.multiQueue ?? options.queues > 1;
     try {
       while (queues.length < options.queues) {
         const fd = openTunDevice();
@@ -136,8 +141,8 @@ export class Tap {
         };
         let { result, request } = attach();
         if (result.value < 0 && errnoName(result.errno) === 'EINVAL' && options.queues === 1) {
-          // an existing tap for several queues serves with one, too, and wants to be asked for as what it is
-          multiQueue = true;
+          // an existing tap for several queues serves with one, too, or is for one only: it wants to be asked for as what it is
+          multiQueue = !multiQueue;
           ({ result, request } = attach());
         }
         if (result.value < 0) throw attachError(options.name ?? 'tap', options.queues, queues.length - 1, result.errno);
@@ -196,6 +201,11 @@ export class Tap {
   setMtu(mtu: number): void {
     using named = this.#byName();
     named.setMtu(mtu);
+  }
+
+  /** Lets the interface stay when its descriptors are closed, or go with them. */
+  setPersistent(on: boolean): void {
+    this.#set('TUNSETPERSIST', TUN.SETPERSIST, on ? 1 : 0, on ? 'keeping the interface' : 'letting the interface go');
   }
 
   /** Says whether anybody is at the other end; returns false where the kernel (before 4.20) cannot be told. */
