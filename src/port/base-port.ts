@@ -21,6 +21,8 @@ import type {
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from './port.ts';
+import { lroPacketSizes } from './frame-size.ts';
+import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN } from './offloads.ts';
 import { openQueue, type QueueFunctions } from './queue-functions.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
 import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
@@ -151,6 +153,11 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     return new VirtioError(`${this.name}: ${text}`, { code });
   }
 
+  /** Switches VLAN offloads while the port is open; `rxOffloads` are all that are to be in force then, within the capabilities. */
+  protected switchVlanOffloads(_rxOffloads: number): Promise<void> {
+    return this.notSupported('switching VLAN offloads');
+  }
+
   protected notSupported(what: string): Promise<never> {
     return Promise.reject(this.error('EOPNOTSUPP', `${what} is not supported by ${this.info.driverName}`));
   }
@@ -169,13 +176,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     };
     check('number of receive queues', configuration.rxQueues, info.maxRxQueues);
     check('number of transmit queues', configuration.txQueues, info.maxTxQueues);
-    const lacking = (what: string, wanted: number, capable: number): void => {
-      if ((wanted & ~capable) !== 0) {
-        throw this.error('EINVAL', `${what} offloads 0x${wanted.toString(16)} are not within its capabilities 0x${capable.toString(16)}`);
-      }
-    };
-    lacking('receive', configuration.rxOffloads, info.rxOffloadCapabilities);
-    lacking('transmit', configuration.txOffloads, info.txOffloadCapabilities);
+    this.#requireCapable('receive', configuration.rxOffloads, info.rxOffloadCapabilities);
+    this.#requireCapable('transmit', configuration.txOffloads, info.txOffloadCapabilities);
+    const lroSize = configuration.maxLroPacketSize ?? 0;
+    if ((configuration.rxOffloads & RX_OFFLOAD_TCP_LRO) !== 0 && lroSize !== 0) {
+      const { min, max } = lroPacketSizes(info, configuration.mtu ?? Math.min(info.maxMtu, this.#mtu));
+      if (!Number.isInteger(lroSize) || lroSize < min || lroSize > max)
+        throw this.error('EINVAL', `largest packet of receive offload ${String(lroSize)} is outside ${String(min)}..${String(max)}`);
+    }
     this.#releaseQueues();
     this.#rx = Array.from({ length: configuration.rxQueues }, () => undefined);
     this.#tx = Array.from({ length: configuration.txQueues }, () => undefined);
@@ -339,8 +347,24 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     return owned.functions.burst(mbufs, count);
   }
 
+  async setVlanOffloads(rxOffloads: number): Promise<void> {
+    if (this.#state === 'closed') throw this.error('ENODEV', 'the port is closed');
+    const configuration = this.#configuration;
+    const before = configuration?.rxOffloads ?? 0;
+    const after = (before & ~RX_OFFLOAD_VLAN) | (rxOffloads & RX_OFFLOAD_VLAN);
+    if (after === before) return;
+    this.#requireCapable('receive', after, this.info.rxOffloadCapabilities);
+    await this.switchVlanOffloads(after);
+    if (configuration !== undefined) this.#configuration = { ...configuration, rxOffloads: after };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #requireCapable(what: string, wanted: number, capable: number): void {
+    if ((wanted & ~capable) === 0) return;
+    throw this.error('EINVAL', `${what} offloads 0x${wanted.toString(16)} are not within its capabilities 0x${capable.toString(16)}`);
   }
 
   /** Lets the kernels work on all queues, or stops them and waits until no lcore is inside one. */

@@ -59,6 +59,8 @@ export interface PortConfiguration {
   readonly rxOffloads: number;
   readonly txOffloads: number;
   readonly mtu?: number | undefined;
+  /** Bytes of the largest packet that LRO may make; 0 or undefined: the port's own limit. */
+  readonly maxLroPacketSize?: number | undefined;
 }
 
 export interface RxQueueConfiguration {
@@ -147,6 +149,13 @@ export interface Port {
   setMtu(mtu: number): Promise<void>;
   /** @throws VirtioError EINVAL for a multicast or zero address, EOPNOTSUPP where the driver cannot */
   setMac(mac: MacAddress): Promise<void>;
+
+  /**
+   * Switches the VLAN offloads (RX_OFFLOAD_VLAN of offloads.ts) to those of `rxOffloads`, whether the port is started or not; what
+   * else is configured stays. They are in force until the next configure().
+   * @throws VirtioError EINVAL beyond what `info` allows, EOPNOTSUPP where the driver cannot
+   */
+  setVlanOffloads(rxOffloads: number): Promise<void>;
 
   statistics(): PortStatistics;
   resetStatistics(): void;

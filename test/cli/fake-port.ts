@@ -171,6 +171,10 @@ export class FakePort implements Port {
     await this.#call('mac');
     this.mac = mac;
   }
+  async setVlanOffloads(rxOffloads: number): Promise<void> {
+    await this.#call('vlan offloads');
+    if (this.configuration !== undefined) this.configuration = { ...this.configuration, rxOffloads };
+  }
   statistics(): PortStatistics {
     return this.counters;
   }
