@@ -29,6 +29,8 @@ export interface BackendEvents {
   readonly onOffer: (offer: DeviceOffer) => void;
   /** The device is gone; its rings mean nothing any more. */
   readonly onLost: () => void;
+  /** A device that is there says that its own link went down, or came up; up until it is said. */
+  readonly onLink?: (up: boolean) => void;
 }
 
 /** The part of an AbortSignal that is looked at: a consumer without types of Node or the DOM has none. Any AbortSignal is one. */

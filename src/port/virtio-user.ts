@@ -1,11 +1,12 @@
 /**
- * virtio_user: the virtio-net driver over a vhost-user socket, or over the kernel's vhost-net and a tap.
+ * virtio_user: the virtio-net driver over a vhost-user socket, over the kernel's vhost-net and a tap, or over a vDPA device.
  * @module
  */
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { BackendEvents, VirtioBackend } from '../backend/backend.ts';
 import { VhostNet } from '../backend/vhost-net/vhost-net.ts';
 import { VhostUserFrontEnd } from '../backend/vhost-user/front-end.ts';
+import { VhostVdpa } from '../backend/vhost-vdpa/vhost-vdpa.ts';
 import { randomMac } from '../net/mac-address.ts';
 import { VirtioError } from '../system/error.ts';
 import { checkTapName } from '../system/tap.ts';
@@ -39,15 +40,22 @@ const VHOST_NET = '/dev/vhost-net';
 /** Major 10, minor VHOST_NET_MINOR (linux/miscdevice.h). */
 const VHOST_NET_DEVICE = (10 << 8) | 238;
 
+const VHOST_VDPA = '/dev/vhost-vdpa';
+
+/** Its major number is the kernel's choice (DPDK looks there too). */
+function isVhostVdpa(rdev: number): boolean {
+  const major = /^\s*(\d+) vhost-vdpa$/m.exec(readFileSync('/proc/devices', 'latin1'))?.[1];
+  return major !== undefined && Number(major) === ((rdev >>> 8) & 0xfff);
+}
+
 /** The kind of device behind `path=`: what is there, or what DPDK would take a missing path for. */
-function deviceKind(name: string, path: string, server: boolean): 'vhost-user' | 'vhost-net' {
+function deviceKind(name: string, path: string, server: boolean): 'vhost-user' | 'vhost-net' | 'vhost-vdpa' {
   const status = statSync(path, { throwIfNoEntry: false });
-  if (path === VHOST_NET || (status?.isCharacterDevice() === true && status.rdev === VHOST_NET_DEVICE)) {
+  const rdev = status?.isCharacterDevice() === true ? status.rdev : undefined;
+  const vhostNet = path === VHOST_NET || rdev === VHOST_NET_DEVICE;
+  if (vhostNet || path.startsWith(VHOST_VDPA) || (rdev !== undefined && isVhostVdpa(rdev))) {
     if (server) throw new VirtioError(`${name}: server=1: ${path} is no socket; leave it out`, { code: 'EINVAL' });
-    return 'vhost-net';
-  }
-  if (path.startsWith('/dev/vhost-vdpa')) {
-    throw refuse(name, `path=${path}: vhost-vdpa is not supported yet; use a vhost-user socket or ${VHOST_NET}`);
+    return vhostNet ? 'vhost-net' : 'vhost-vdpa';
   }
   if (status !== undefined && !status.isSocket() && !server) {
     throw new VirtioError(`${name}: unable to determine backend type for path ${path}: it is neither a socket nor a vhost device`, {
@@ -76,7 +84,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   const kind = deviceKind(name, path, server);
   const interfaceName = args.string('iface');
   if (interfaceName !== undefined && kind !== 'vhost-net') {
-    throw new VirtioError(`${name}: iface=${interfaceName}: it names the tap of path=${VHOST_NET}; a vhost-user socket has none`, {
+    throw new VirtioError(`${name}: iface=${interfaceName}: it names the tap of path=${VHOST_NET}; ${path} has none`, {
       code: 'EINVAL',
     });
   }
@@ -86,7 +94,9 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   const makeBackend = (events: BackendEvents): VirtioBackend =>
     kind === 'vhost-net'
       ? new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log })
-      : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
+      : kind === 'vhost-vdpa'
+        ? new VhostVdpa({ arena, path, queuePairs, queueSize, mac, events, log })
+        : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
   const port = new VirtioPort(context, {
     id,
     name,
