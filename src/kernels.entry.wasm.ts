@@ -11,6 +11,7 @@ export { ringReceive, ringTransmit } from './ring/handle-ring.kernel';
 export { nullReceive, nullTransmit } from './ring/null-queue.kernel';
 export { packetReceive, packetRoom, packetTransmit } from './ring/packet-ring.kernel';
 export { pcapReceive, pcapTransmit } from './ring/pcap-queue.kernel';
+export { tapPlace, tapPrepare, tapReceive, tapSent } from './ring/tap-queue.kernel';
 export { splitDeviceDequeue } from './ring/split-device-dequeue.kernel';
 export { splitDeviceEnqueue } from './ring/split-device-enqueue.kernel';
 export { splitDriverReceive, splitDriverRefill } from './ring/split-driver-receive.kernel';

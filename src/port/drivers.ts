@@ -12,6 +12,7 @@ import { nullDriver } from './null.ts';
 import { pcapDriver } from './pcap.ts';
 import type { Port } from './port.ts';
 import { ringDriver } from './ring.ts';
+import { tapDriver } from './tap.ts';
 import { vhost } from './vhost.ts';
 import { virtioUser } from './virtio-user.ts';
 
@@ -27,7 +28,7 @@ export interface PortDriver {
   readonly create: (context: PortContext, id: number, devargs: Devargs) => Promise<Port>;
 }
 
-const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, afPacket];
+const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, tapDriver, afPacket];
 
 /** Every name that a device may start with. */
 export const driverNames: readonly string[] = drivers.flatMap(({ name, aliases }) => [name, ...aliases]);

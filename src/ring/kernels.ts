@@ -19,6 +19,7 @@ import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
 import * as pcap from './pcap-queue.kernel.ts';
+import * as tap from './tap-queue.kernel.ts';
 import * as packetRing from './packet-ring.kernel.ts';
 import * as deviceDequeue from './split-device-dequeue.kernel.ts';
 import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
@@ -48,6 +49,10 @@ export interface Kernels {
   readonly ringTransmit: BurstKernel;
   readonly pcapReceive: BurstKernel;
   readonly pcapTransmit: BurstKernel;
+  readonly tapPlace: (queue: number) => number;
+  readonly tapReceive: BurstKernel;
+  readonly tapPrepare: (queue: number, from: number) => number;
+  readonly tapSent: (queue: number, from: number, taken: number, sent: number, bytes: number) => void;
   readonly packetReceive: BurstKernel;
   readonly packetTransmit: BurstKernel;
   readonly packetRoom: (queue: number) => number;
@@ -94,6 +99,7 @@ const javascript: Kernels = {
   ...ring,
   ...nothing,
   ...pcap,
+  ...tap,
   ...packetRing,
   ...deviceDequeue,
   ...deviceEnqueue,
