@@ -5,6 +5,7 @@ export { setEthernetAddresses, swapEthernetAddresses, swapFiveTuples } from './n
 export { finishChecksum } from './net/finish-checksum.kernel';
 export { finishPacketChecksum, insertVlan } from './net/finish-packet.kernel';
 export { generatePackets, spreadFlows } from './net/generate.kernel';
+export { markVlan } from './net/mark-vlan.kernel';
 export { stripVlans } from './net/vlan.kernel';
 export { finishTransmit } from './ring/finish-transmit.kernel';
 export { ringReceive, ringTransmit } from './ring/handle-ring.kernel';

@@ -14,6 +14,8 @@ export interface Stream {
   readonly txQueue: number;
   /** Destination that engines which rewrite Ethernet addresses put into the packets. */
   readonly peer: MacAddress;
+  /** VLAN tag (16 bits) that the transmit port is to insert, where the plan says so; undefined for none. */
+  readonly vlan?: number | undefined;
 }
 
 export interface ForwardingPlan {
@@ -32,6 +34,8 @@ export interface ForwardingPlan {
   readonly txFirst: number;
   /** Empty the receive queues before forwarding starts. */
   readonly flushRx: boolean;
+  /** What the engine sends gets its stream's VLAN tag; undefined for no. The packets of `txFirst` always do. */
+  readonly insertsVlan?: boolean | undefined;
 }
 
 /** Counters of one stream since forwarding started or was cleared. */

@@ -47,6 +47,8 @@ export interface LcoreStream {
   readonly tx: QueueHandle | undefined;
   /** Arena offset of STREAM_BYTES. */
   readonly area: number;
+  /** VLAN tag of what is sent. */
+  readonly vlan: number | undefined;
 }
 
 export interface LcorePlan {
@@ -57,6 +59,8 @@ export interface LcorePlan {
   readonly segments: number;
   readonly txFirst: number;
   readonly flushRx: boolean;
+  /** The tag is for what the engine sends, and not for txFirst's packets alone. */
+  readonly insertsVlan: boolean;
 }
 
 export type ToLcore = { readonly type: 'prepare'; readonly plan: LcorePlan } | { readonly type: 'run' };

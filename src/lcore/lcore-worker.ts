@@ -68,6 +68,7 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
   const { burst } = plan;
   const retries = plan.retry?.count ?? 0;
   const loads = (plan.retry?.delay ?? 0) * LOADS_A_MICROSECOND;
+  const vlan = plan.insertsVlan ? stream.vlan : undefined;
 
   const retry = (sent: number, count: number): number => {
     let done = sent;
@@ -101,6 +102,7 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
       return count;
     },
     send(count) {
+      if (vlan !== undefined) kernels.markVlan(mbufs, count, vlan);
       if (((u32[verboseIndex] ?? 0) & 2) !== 0) dump(count, true);
       let sent = tx.burst(mbufs, count);
       if (sent < count && retries !== 0) sent = retry(sent, count);
@@ -134,11 +136,12 @@ function flush(stream: LcoreStream): void {
 }
 
 /** The burst of generated packets that `start tx_first` sends ahead. */
-function sendFirst(stream: EngineStream): void {
+function sendFirst(stream: EngineStream, vlan: number | undefined): void {
   if (context.kernels.generatePackets(stream.template, stream.lcore, stream.mbufs, stream.burst) === 0) {
     stream.countNoMbuf(stream.burst);
     return;
   }
+  if (vlan !== undefined) context.kernels.markVlan(stream.mbufs, stream.burst, vlan);
   stream.send(stream.burst);
 }
 
@@ -187,7 +190,9 @@ function run(): void {
   Atomics.store(i32, runningIndex, 1);
   try {
     for (const stream of streams) engine.begin?.(stream);
-    for (let burst = 0; burst < plan.txFirst; burst++) for (const stream of streams) sendFirst(stream);
+    for (let burst = 0; burst < plan.txFirst; burst++) {
+      for (const [index, stream] of streams.entries()) sendFirst(stream, plan.streams[index]?.vlan);
+    }
     post({ type: 'running' });
     forwardUntilStopped(engine, streams);
     for (const stream of streams) engine.end?.(stream);

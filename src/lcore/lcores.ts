@@ -130,10 +130,10 @@ export class WorkerLcores implements Lcores {
     await Promise.all(
       busy.map((lcore) => {
         const own = streams.filter(({ stream }) => stream.lcore === lcore.id).map((running) => this.#lcoreStream(running));
-        const { engine, burst, retry, txFirst, flushRx } = plan;
+        const { engine, burst, retry, txFirst, flushRx, insertsVlan = false } = plan;
         const message: ToLcore = {
           type: 'prepare',
-          plan: { engine, burst, retry, txFirst, flushRx, segments: plan.txSegments.length, streams: own },
+          plan: { engine, burst, retry, txFirst, flushRx, insertsVlan, segments: plan.txSegments.length, streams: own },
         };
         return this.#ask(lcore, message, 'prepared');
       }),
@@ -282,7 +282,7 @@ export class WorkerLcores implements Lcores {
   }
 
   #lcoreStream({ stream, area }: RunningStream): LcoreStream {
-    return { rxPort: stream.rxPort, txPort: stream.txPort, area, ...this.#handles(stream) };
+    return { rxPort: stream.rxPort, txPort: stream.txPort, area, vlan: stream.vlan, ...this.#handles(stream) };
   }
 
   /** Lays out a stream's part of the arena: addresses, and the template of the packets that it may have to make. */

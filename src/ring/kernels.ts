@@ -14,6 +14,7 @@ import * as ethernet from '../net/ethernet.kernel.ts';
 import * as finishChecksum from '../net/finish-checksum.kernel.ts';
 import * as finishPacket from '../net/finish-packet.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
+import * as markVlan from '../net/mark-vlan.kernel.ts';
 import * as vlan from '../net/vlan.kernel.ts';
 import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
@@ -70,6 +71,7 @@ export interface Kernels {
   readonly cutPacket: (packet: number, pool: number, lcore: number, to: number, limit: number, keepChecksum: number) => number;
   readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
   readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
+  readonly markVlan: (mbufs: number, count: number, tci: number) => void;
 }
 
 /** What a thread works on: the arena's views and kernels bound to it. */
@@ -94,6 +96,7 @@ const javascript: Kernels = {
   ...finishChecksum,
   ...finishPacket,
   ...generate,
+  ...markVlan,
   ...vlan,
   ...finishTransmit,
   ...ring,
