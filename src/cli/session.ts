@@ -22,6 +22,7 @@ import type { Write } from './session/output.ts';
 import { PortConfigurator } from './session/port-configuration.ts';
 import { PortControl } from './session/port-control.ts';
 import { PortDisplay } from './session/port-display.ts';
+import { PortOffloads } from './session/port-offloads.ts';
 import { PortSwitches } from './session/port-switches.ts';
 import { PortTable } from './session/port-table.ts';
 import type { Settings } from './session/settings.ts';
@@ -62,6 +63,7 @@ export class Session {
   readonly control: PortControl;
   readonly configuration: PortConfigurator;
   readonly display: PortDisplay;
+  readonly offloads: PortOffloads;
   readonly switches: PortSwitches;
   readonly #lcores: Lcores;
   readonly #interruption = new AbortController();
@@ -93,8 +95,9 @@ export class Session {
     );
     for (const port of context.ports) this.control.add(port);
     this.forwarding.useAll();
-    this.configuration = new PortConfigurator({ ...shared, forwarding: this.forwarding });
+    this.configuration = new PortConfigurator({ ...shared, forwarding: this.forwarding, control: this.control });
     this.display = new PortDisplay({ ...shared, forwarding: this.forwarding });
+    this.offloads = new PortOffloads(this.ports, this.output);
     this.switches = new PortSwitches(this.ports, this.output);
   }
 

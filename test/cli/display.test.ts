@@ -225,7 +225,7 @@ describe('offloads and queues', () => {
   Per Port  : VLAN_INSERT UDP_CKSUM TCP_CKSUM MULTI_SEGS
 
 `);
-    expect(offloadConfigurationText('Rx', 0, 0, 0, 1)).toBe(`Rx Offloading Configuration of port 0 :
+    expect(offloadConfigurationText('Rx', 0, 0, [0])).toBe(`Rx Offloading Configuration of port 0 :
   Port :
   Queue[ 0] :
 
@@ -233,7 +233,7 @@ describe('offloads and queues', () => {
   });
 
   it('queues', () => {
-    const shown = { port: 0, queue: 0, info: { descriptors: 256, poolName: 'mb_pool_0' }, scattered: false, started: true };
+    const shown = { port: 0, queue: 0, info: { descriptors: 256, poolName: 'mb_pool_0' }, scattered: false, drops: false, started: true };
     expect(rxQueueInfoText(shown)).toMatch(
       /^\n\*{21} Infos for port 0 , RX queue 0 {2}\*{21}\nMempool: mb_pool_0\n[^]*Number of RXDs: 256\n$/,
     );

@@ -5,6 +5,7 @@
 import { parseMac } from '../../net/mac-address.ts';
 import type { MacAddress } from '../../net/mac-address.ts';
 import { nearestName } from '../../port/devargs.ts';
+import * as bits from '../../port/offloads.ts';
 import { testpmdFailure } from './failure.ts';
 import { parseItemList, parsePortList } from './item-list.ts';
 import { atoi, decimal, formatRanges, hexadecimal, maskBits } from './number.ts';
@@ -33,6 +34,7 @@ const maxBurst = 512;
 const maxCache = 512;
 const maxSegments = 255;
 const int32Max = 0x7fff_ffff;
+const uint32Max = 0xffff_ffff;
 
 /** DPDK's other modes. */
 const laterForwardModes = ['csum', 'icmpecho', 'noisy', 'shared_rxq'];
@@ -110,6 +112,12 @@ export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
     cause: (value) => `Invalid max-pkt-len=${value} - should be > 64`,
     set: (options, value) => (options.maxPktLen = value),
   }),
+  integer('max-lro-pkt-size', 'N', "bytes of the largest packet that LRO makes (default: the port's own limit)", {
+    min: 0,
+    max: uint32Max,
+    cause: (value) => `Invalid max-lro-pkt-size=${value}`,
+    set: (options, value) => (options.maxLroPktSize = value),
+  }),
   text('eth-peers-configfile', 'FILE', 'destination addresses for the ports 0, 1, ... one a line', ({ options }, value) => {
     if (value === '') throw testpmdFailure('Cannot open logfile', '--eth-peers-configfile: expected the path of a file');
     options.ethPeersConfigfile = value;
@@ -183,6 +191,17 @@ export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
   { ...flag('no-lsc-interrupt', 'no events when a link goes up or down'), apply: ({ options }) => void (options.lscInterrupt = false) },
   offloads('tx-offloads', 'transmit', (options, mask) => (options.txOffloads = mask)),
   offloads('rx-offloads', 'receive', (options, mask) => (options.rxOffloads = mask)),
+  rxOffload('enable-lro', bits.RX_OFFLOAD_TCP_LRO, 'large packets joined from received segments'),
+  rxOffload('enable-rx-cksum', bits.RX_OFFLOAD_CHECKSUM, 'IPv4, UDP and TCP checksums of received packets'),
+  rxOffload('enable-rx-timestamp', bits.RX_OFFLOAD_TIMESTAMP, 'times of received packets'),
+  rxOffload('enable-scatter', bits.RX_OFFLOAD_SCATTER, 'received packets in several mbufs'),
+  rxOffload('disable-crc-strip', bits.RX_OFFLOAD_KEEP_CRC, 'the CRC kept at the end of received packets'),
+  rxOffload('enable-hw-vlan', bits.RX_OFFLOAD_VLAN, 'all of the four that follow'),
+  rxOffload('enable-hw-vlan-filter', bits.RX_OFFLOAD_VLAN_FILTER, 'received packets filtered by their VLAN tag'),
+  rxOffload('enable-hw-vlan-strip', bits.RX_OFFLOAD_VLAN_STRIP, 'VLAN tags taken out of received packets'),
+  rxOffload('enable-hw-vlan-extend', bits.RX_OFFLOAD_VLAN_EXTEND, 'two VLAN tags told apart'),
+  rxOffload('enable-hw-qinq-strip', bits.RX_OFFLOAD_QINQ_STRIP, 'two VLAN tags taken out of received packets'),
+  { ...flag('enable-drop-en', 'receive queues drop what finds no descriptor'), apply: ({ options }) => void (options.dropEnable = true) },
   events('print-event', 'report', (shown, names) => new Set([...shown, ...names])),
   events('mask-event', 'do not report', (shown, names) => new Set([...shown].filter((name) => !names.includes(name)))),
   {
@@ -306,6 +325,11 @@ function offloads(long: string, direction: string, set: (options: Options, mask:
       throw testpmdFailure(`${long} must be >= 0`, `--${long}=${value}: expected a hexadecimal mask from 0 to 0x7fffffff`);
     set(draft.options, mask);
   });
+}
+
+/** Adds to what is asked for so far: a --rx-offloads after it says everything anew. */
+function rxOffload(long: string, offload: number, summary: string): TestpmdOption {
+  return { ...flag(long, `receive offload: ${summary}`), apply: ({ options }) => void (options.rxOffloads |= offload) };
 }
 
 function events(

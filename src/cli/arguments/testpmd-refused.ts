@@ -6,17 +6,6 @@ import type { ArgumentKind, RefusedOption } from './option-table.ts';
 
 export const REFUSED_TESTPMD_OPTIONS: readonly RefusedOption[] = [
   ...refuse('none', '', [
-    'disable-crc-strip',
-    'enable-scatter',
-    'enable-lro',
-    'enable-rx-cksum',
-    'enable-rx-timestamp',
-    'enable-hw-vlan',
-    'enable-hw-vlan-filter',
-    'enable-hw-vlan-strip',
-    'enable-hw-vlan-extend',
-    'enable-hw-qinq-strip',
-    'enable-drop-en',
     'disable-rss',
     'rss-ip',
     'rss-udp',
@@ -37,7 +26,6 @@ export const REFUSED_TESTPMD_OPTIONS: readonly RefusedOption[] = [
     'display-xstats',
     'num-procs',
     'proc-id',
-    'max-lro-pkt-size',
     'flowgen-clones',
     'rxoffs',
     'rxpkts',

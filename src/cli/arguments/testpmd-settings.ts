@@ -3,6 +3,7 @@
  * @module
  */
 import type { MacAddress } from '../../net/mac-address.ts';
+import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 
 export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', '5tswap'] as const;
 
@@ -79,6 +80,9 @@ export interface TestpmdOptions {
   readonly txOffloads: number;
   /** RTE_ETH_RX_OFFLOAD_* bits. */
   readonly rxOffloads: number;
+  /** Bytes; 0 leaves the port's own limit. */
+  readonly maxLroPktSize: number;
+  readonly dropEnable: boolean;
   readonly printEvents: ReadonlySet<EventName>;
 }
 
@@ -112,7 +116,9 @@ export const DEFAULT_TESTPMD_OPTIONS: TestpmdOptions = {
   linkCheck: true,
   deviceStart: true,
   lscInterrupt: true,
-  txOffloads: 0,
+  txOffloads: TX_OFFLOAD_MBUF_FAST_FREE,
   rxOffloads: 0,
+  maxLroPktSize: 0,
+  dropEnable: false,
   printEvents: new Set(EVENT_NAMES.filter((name) => name !== 'vf_mbox')),
 };

@@ -6,6 +6,7 @@ import { parseMac } from '../../net/mac-address.ts';
 import { canRetry, isEngineModule, missingEngines, olderEngineNames } from '../session/engines.ts';
 import { parseItemList } from '../session/item-list.ts';
 import type { ItemListRules } from '../session/item-list.ts';
+import { txSplits } from '../session/settings.ts';
 import type { Session } from '../session.ts';
 import type { Command } from './grammar.ts';
 import { choice, command, mask, number, onOff, port, text, uint16, uint32, word } from './grammar.ts';
@@ -105,6 +106,16 @@ export const forwardingCommands: readonly Command[] = [
     (session, { lengths }) => {
       const list = items(session, lengths, { item: 'segment lengths', max: maxSegments, unique: false });
       if (list !== undefined) session.forwarding.setTxSegments(list);
+    },
+  ),
+  command(
+    'config',
+    [word('set'), word('txsplit'), text('mode', '(off|on|rand)', () => txSplits)],
+    'With rand, txonly makes packets of one to all of the segments.',
+    (session, { mode }) => {
+      const split = txSplits.find((known) => known === mode);
+      if (split === undefined) session.output.warn(`unknown value: "${mode}"`);
+      else session.settings.txSplit = split;
     },
   ),
   command(

@@ -2,11 +2,8 @@
  * Ports: what they are, what they counted, their switches, their life and their configuration.
  * @module
  */
-import { rxOffloadNames, txOffloadNames } from '../display/offloads.ts';
 import type { Command } from './grammar.ts';
 import { choice, command, macAddress, number, onOff, port, portOrAll, text, uint16, uint32, word } from './grammar.ts';
-
-const lowerCase = (names: readonly (readonly [string, number])[]): readonly string[] => names.map(([name]) => name.toLowerCase());
 
 const display: readonly Command[] = [
   command(
@@ -54,22 +51,18 @@ const display: readonly Command[] = [
   command('display', [word('show'), word('port'), port, word('macs')], 'MAC addresses of a port.', (session, values) => {
     session.display.macAddresses(values.port);
   }),
-  command(
-    'display',
-    [
-      word('show'),
-      word('port'),
-      port,
-      choice('direction', ['rx_offload', 'tx_offload']),
-      choice('what', ['capabilities', 'configuration']),
-    ],
-    'Offloads that a port can do, and those it was asked for.',
-    (session, values) => {
-      const direction = values.direction === 'rx_offload' ? 'Rx' : 'Tx';
-      if (values.what === 'capabilities') session.display.offloadCapabilities(direction, values.port);
-      else session.display.offloadConfiguration(direction, values.port);
-    },
-  ),
+  command('display', [word('show'), word('port'), port, word('ptypes')], 'Packet types that a port tells apart.', (session, values) => {
+    session.display.packetTypes(values.port);
+  }),
+  command('display', [word('show'), word('port'), port, word('rss-hash')], 'Flow types that a port hashes.', (session, values) => {
+    session.display.flowHash(values.port);
+  }),
+  command('display', [word('show'), word('port'), port, word('rss-hash'), word('key')], 'The same, and the key.', (session, values) => {
+    session.display.flowHash(values.port);
+  }),
+  command('config', [word('set'), word('port'), port, word('ptype_mask'), number('mask', uint32)], '', (session, values) => {
+    session.display.refusePacketTypes(values.port);
+  }),
   command(
     'config',
     [word('set'), word('xstats-hide-zero'), onOff],
@@ -169,18 +162,18 @@ const configuration: readonly Command[] = [
   ),
   command(
     'ports',
-    [word('port'), word('config'), port, word('rx_offload'), choice('offload', lowerCase(rxOffloadNames)), onOff],
-    'An offload on all receive queues of a stopped port.',
-    (session, values) => {
-      session.configuration.setOffload('rx', values.port, values.offload, values.state === 'on');
+    [word('port'), word('config'), word('all'), word('max-lro-pkt-size'), number('value', uint32)],
+    'Largest packet that LRO makes, of every port.',
+    (session, { value }) => {
+      session.configuration.setMaxLroPacketSize(value);
     },
   ),
   command(
     'ports',
-    [word('port'), word('config'), port, word('tx_offload'), choice('offload', lowerCase(txOffloadNames)), onOff],
-    'An offload on all transmit queues of a stopped port.',
-    (session, values) => {
-      session.configuration.setOffload('tx', values.port, values.offload, values.state === 'on');
+    [word('port'), word('config'), word('all'), word('drop-en'), onOff],
+    'Whether receive queues drop what finds no descriptor.',
+    (session, { state }) => {
+      session.configuration.setDropEnable(state === 'on');
     },
   ),
 ];

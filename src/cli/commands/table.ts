@@ -10,6 +10,7 @@ import { controlCommands } from './control.ts';
 import { forwardingCommands } from './forwarding.ts';
 import type { Command } from './grammar.ts';
 import { completeLine, parseLine, splitWords } from './grammar.ts';
+import { offloadCommands } from './offloads.ts';
 import { portCommands } from './ports.ts';
 
 /** First words of testpmd commands that are not here. */
@@ -39,13 +40,10 @@ const missing: ReadonlySet<string> = new Set([
   'read',
   'remove',
   'resume',
-  'rx_vlan',
   'rx_vxlan_port',
   'suspend',
   'tso',
   'tunnel_tso',
-  'tx_vlan',
-  'vlan',
 ]);
 
 /** Files that load files that load files: more than this is a circle. */
@@ -57,6 +55,7 @@ const commands: readonly Command[] = [
   ...controlCommands({ commands: () => commands, runFile: runCommandFile }),
   ...forwardingCommands,
   ...portCommands,
+  ...offloadCommands,
 ];
 
 async function run(session: Session, line: string, complain: (answer: string) => void): Promise<'quit' | undefined> {

@@ -40,10 +40,9 @@ export interface QueueConfiguration {
   readonly txQueues: number;
   readonly rxDescriptors: number;
   readonly txDescriptors: number;
-  readonly ports: readonly { readonly id: number; readonly rxOffloads: number; readonly txOffloads: number }[];
 }
 
-/** `show config rxtx`: the first queue of every port stands for all. Thresholds are 0: no driver here has them. */
+/** The first lines of `show config rxtx`. */
 export function queueConfigurationText(configuration: QueueConfiguration): string {
   const lines = [
     `  ${configuration.engine} packet forwarding${configuration.retry ? ' with retry' : ''} packets/burst=${configuration.burst}`,
@@ -52,23 +51,45 @@ export function queueConfigurationText(configuration: QueueConfiguration): strin
     lines.push(`  packet len=${configuration.packet.length} - nb packet segments=${configuration.packet.segments}`);
   }
   lines.push(`  nb forwarding cores=${configuration.cores} - nb forwarding ports=${configuration.forwardPorts}`);
-  for (const port of configuration.ports) {
-    const rxOffloads = port.rxOffloads.toString(16);
-    const txOffloads = port.txOffloads.toString(16);
-    lines.push(
-      `  port ${port.id}: RX queue number: ${configuration.rxQueues} Tx queue number: ${configuration.txQueues}`,
-      `    Rx offloads=0x${rxOffloads} Tx offloads=0x${txOffloads}`,
-      '    RX queue: 0',
-      `      RX desc=${configuration.rxDescriptors} - RX free threshold=0`,
-      '      RX threshold registers: pthresh=0 hthresh=0  wthresh=0',
-      `      RX Offloads=0x${rxOffloads}`,
-      '    TX queue: 0',
-      `      TX desc=${configuration.txDescriptors} - TX free threshold=0`,
-      '      TX threshold registers: pthresh=0 hthresh=0  wthresh=0',
-      `      TX offloads=0x${txOffloads} - TX RS bit threshold=0`,
-    );
-  }
   return `${lines.join('\n')}\n`;
+}
+
+/** What `show config rxtx` shows of a port: the offloads of the port and of its first queues, which stand for all. */
+export interface PortOffloadsShown {
+  readonly id: number;
+  readonly rx: number;
+  readonly tx: number;
+  readonly rxQueue: number;
+  readonly txQueue: number;
+}
+
+/**
+ * A port's lines of `show config rxtx`, in three parts, so that a queue that is not there can be complained of before its part.
+ * Thresholds are 0: no driver here has them.
+ */
+export function portConfigurationText(
+  { rxQueues, txQueues, rxDescriptors, txDescriptors }: QueueConfiguration,
+  { id, rx, tx, rxQueue, txQueue }: PortOffloadsShown,
+): { readonly port: string; readonly rx: string; readonly tx: string } {
+  const text = (lines: readonly string[]): string => `${lines.join('\n')}\n`;
+  return {
+    port: text([
+      `  port ${id}: RX queue number: ${rxQueues} Tx queue number: ${txQueues}`,
+      `    Rx offloads=0x${rx.toString(16)} Tx offloads=0x${tx.toString(16)}`,
+    ]),
+    rx: text([
+      '    RX queue: 0',
+      `      RX desc=${rxDescriptors} - RX free threshold=0`,
+      '      RX threshold registers: pthresh=0 hthresh=0  wthresh=0',
+      `      RX Offloads=0x${rxQueue.toString(16)}`,
+    ]),
+    tx: text([
+      '    TX queue: 0',
+      `      TX desc=${txDescriptors} - TX free threshold=0`,
+      '      TX threshold registers: pthresh=0 hthresh=0  wthresh=0',
+      `      TX offloads=0x${txQueue.toString(16)} - TX RS bit threshold=0`,
+    ]),
+  };
 }
 
 /** `show config cores`. */
@@ -77,6 +98,6 @@ export function coresText(lcores: readonly number[]): string {
 }
 
 /** `show config txpkts`. */
-export function txSegmentsText(segments: readonly number[]): string {
-  return `Number of segments: ${segments.length}\nSegment sizes: ${segments.join(',')}\nSplit packet: off\n`;
+export function txSegmentsText(segments: readonly number[], split: string): string {
+  return `Number of segments: ${segments.length}\nSegment sizes: ${segments.join(',')}\nSplit packet: ${split}\n`;
 }

@@ -2,79 +2,77 @@
  * Names of the offload bits, as `show port N rx_offload` prints them (upper case) and `port config` takes them (lower case).
  * @module
  */
+import * as bits from '../../port/offloads.ts';
 
-/** A name at its bit's number. */
-type OffloadNames = readonly (readonly [name: string, bit: number])[];
+/** A name with its bit, lowest bit first. */
+export type OffloadNames = readonly (readonly [name: string, bit: number])[];
 
 export const rxOffloadNames: OffloadNames = [
-  ['VLAN_STRIP', 0],
-  ['IPV4_CKSUM', 1],
-  ['UDP_CKSUM', 2],
-  ['TCP_CKSUM', 3],
-  ['TCP_LRO', 4],
-  ['QINQ_STRIP', 5],
-  ['OUTER_IPV4_CKSUM', 6],
-  ['MACSEC_STRIP', 7],
-  ['VLAN_FILTER', 9],
-  ['VLAN_EXTEND', 10],
-  ['SCATTER', 13],
-  ['TIMESTAMP', 14],
-  ['SECURITY', 15],
-  ['KEEP_CRC', 16],
-  ['SCTP_CKSUM', 17],
-  ['OUTER_UDP_CKSUM', 18],
-  ['RSS_HASH', 19],
-  ['BUFFER_SPLIT', 20],
+  ['VLAN_STRIP', bits.RX_OFFLOAD_VLAN_STRIP],
+  ['IPV4_CKSUM', bits.RX_OFFLOAD_IPV4_CKSUM],
+  ['UDP_CKSUM', bits.RX_OFFLOAD_UDP_CKSUM],
+  ['TCP_CKSUM', bits.RX_OFFLOAD_TCP_CKSUM],
+  ['TCP_LRO', bits.RX_OFFLOAD_TCP_LRO],
+  ['QINQ_STRIP', bits.RX_OFFLOAD_QINQ_STRIP],
+  ['OUTER_IPV4_CKSUM', bits.RX_OFFLOAD_OUTER_IPV4_CKSUM],
+  ['MACSEC_STRIP', bits.RX_OFFLOAD_MACSEC_STRIP],
+  ['VLAN_FILTER', bits.RX_OFFLOAD_VLAN_FILTER],
+  ['VLAN_EXTEND', bits.RX_OFFLOAD_VLAN_EXTEND],
+  ['SCATTER', bits.RX_OFFLOAD_SCATTER],
+  ['TIMESTAMP', bits.RX_OFFLOAD_TIMESTAMP],
+  ['SECURITY', bits.RX_OFFLOAD_SECURITY],
+  ['KEEP_CRC', bits.RX_OFFLOAD_KEEP_CRC],
+  ['SCTP_CKSUM', bits.RX_OFFLOAD_SCTP_CKSUM],
+  ['OUTER_UDP_CKSUM', bits.RX_OFFLOAD_OUTER_UDP_CKSUM],
+  ['RSS_HASH', bits.RX_OFFLOAD_RSS_HASH],
+  ['BUFFER_SPLIT', bits.RX_OFFLOAD_BUFFER_SPLIT],
 ];
 
 export const txOffloadNames: OffloadNames = [
-  ['VLAN_INSERT', 0],
-  ['IPV4_CKSUM', 1],
-  ['UDP_CKSUM', 2],
-  ['TCP_CKSUM', 3],
-  ['SCTP_CKSUM', 4],
-  ['TCP_TSO', 5],
-  ['UDP_TSO', 6],
-  ['OUTER_IPV4_CKSUM', 7],
-  ['QINQ_INSERT', 8],
-  ['VXLAN_TNL_TSO', 9],
-  ['GRE_TNL_TSO', 10],
-  ['IPIP_TNL_TSO', 11],
-  ['GENEVE_TNL_TSO', 12],
-  ['MACSEC_INSERT', 13],
-  ['MT_LOCKFREE', 14],
-  ['MULTI_SEGS', 15],
-  ['MBUF_FAST_FREE', 16],
-  ['SECURITY', 17],
-  ['UDP_TNL_TSO', 18],
-  ['IP_TNL_TSO', 19],
-  ['OUTER_UDP_CKSUM', 20],
-  ['SEND_ON_TIMESTAMP', 21],
+  ['VLAN_INSERT', bits.TX_OFFLOAD_VLAN_INSERT],
+  ['IPV4_CKSUM', bits.TX_OFFLOAD_IPV4_CKSUM],
+  ['UDP_CKSUM', bits.TX_OFFLOAD_UDP_CKSUM],
+  ['TCP_CKSUM', bits.TX_OFFLOAD_TCP_CKSUM],
+  ['SCTP_CKSUM', bits.TX_OFFLOAD_SCTP_CKSUM],
+  ['TCP_TSO', bits.TX_OFFLOAD_TCP_TSO],
+  ['UDP_TSO', bits.TX_OFFLOAD_UDP_TSO],
+  ['OUTER_IPV4_CKSUM', bits.TX_OFFLOAD_OUTER_IPV4_CKSUM],
+  ['QINQ_INSERT', bits.TX_OFFLOAD_QINQ_INSERT],
+  ['VXLAN_TNL_TSO', bits.TX_OFFLOAD_VXLAN_TNL_TSO],
+  ['GRE_TNL_TSO', bits.TX_OFFLOAD_GRE_TNL_TSO],
+  ['IPIP_TNL_TSO', bits.TX_OFFLOAD_IPIP_TNL_TSO],
+  ['GENEVE_TNL_TSO', bits.TX_OFFLOAD_GENEVE_TNL_TSO],
+  ['MACSEC_INSERT', bits.TX_OFFLOAD_MACSEC_INSERT],
+  ['MT_LOCKFREE', bits.TX_OFFLOAD_MT_LOCKFREE],
+  ['MULTI_SEGS', bits.TX_OFFLOAD_MULTI_SEGS],
+  ['MBUF_FAST_FREE', bits.TX_OFFLOAD_MBUF_FAST_FREE],
+  ['SECURITY', bits.TX_OFFLOAD_SECURITY],
+  ['UDP_TNL_TSO', bits.TX_OFFLOAD_UDP_TNL_TSO],
+  ['IP_TNL_TSO', bits.TX_OFFLOAD_IP_TNL_TSO],
+  ['OUTER_UDP_CKSUM', bits.TX_OFFLOAD_OUTER_UDP_CKSUM],
+  ['SEND_ON_TIMESTAMP', bits.TX_OFFLOAD_SEND_ON_TIMESTAMP],
 ];
-
-const vlanStrip = 1 << 0;
-const qinqStrip = 1 << 5;
-const vlanFilter = 1 << 9;
-const vlanExtend = 1 << 10;
 
 /** The bit that `name` stands for, in either case; undefined for a name that is none. */
 export function offloadBit(names: OffloadNames, name: string): number | undefined {
-  const found = names.find(([known]) => known === name.toUpperCase());
-  return found === undefined ? undefined : 2 ** found[1];
+  return names.find(([known]) => known === name.toUpperCase())?.[1];
 }
 
-/** ` VLAN_STRIP UDP_CKSUM`: a space before every name. */
+/** ` VLAN_STRIP UDP_CKSUM`: a space before every name; `UNKNOWN` for a bit without one. */
 export function offloadText(names: OffloadNames, offloads: number): string {
-  return names
-    .filter(([, bit]) => (offloads & (1 << bit)) !== 0)
-    .map(([name]) => ` ${name}`)
+  return Array.from({ length: 32 }, (_, bit) => 1 << bit)
+    .filter((bit) => (offloads & bit) !== 0)
+    .map((bit) => ` ${names.find(([, known]) => known === bit)?.[0] ?? 'UNKNOWN'}`)
     .join('');
 }
 
 /** The line of `show port info` under `VLAN offload:`. */
 export function vlanOffloadText(rxOffloads: number): string {
   const state = (bit: number): string => ((rxOffloads & bit) === 0 ? 'off' : 'on');
-  return `  strip ${state(vlanStrip)}, filter ${state(vlanFilter)}, extend ${state(vlanExtend)}, qinq strip ${state(qinqStrip)}`;
+  const strip = state(bits.RX_OFFLOAD_VLAN_STRIP);
+  const filter = state(bits.RX_OFFLOAD_VLAN_FILTER);
+  const extend = state(bits.RX_OFFLOAD_VLAN_EXTEND);
+  return `  strip ${strip}, filter ${filter}, extend ${extend}, qinq strip ${state(bits.RX_OFFLOAD_QINQ_STRIP)}`;
 }
 
 /** `show port N rx_offload|tx_offload capabilities`. No driver here has offloads of single queues. */
@@ -83,16 +81,10 @@ export function offloadCapabilitiesText(direction: 'Rx' | 'Tx', port: number, ca
   return `${direction} Offloading Capabilities of port ${port} :\n  Per Queue :\n  Per Port  :${offloadText(names, capabilities)}\n\n`;
 }
 
-/** `show port N rx_offload|tx_offload configuration`: what is in force on the port, and what every queue is to have. */
-export function offloadConfigurationText(
-  direction: 'Rx' | 'Tx',
-  port: number,
-  active: number,
-  queueOffloads: number,
-  queues: number,
-): string {
+/** `show port N rx_offload|tx_offload configuration`: what is in force on the port, and what each of its queues is to have. */
+export function offloadConfigurationText(direction: 'Rx' | 'Tx', port: number, active: number, queues: readonly number[]): string {
   const names = direction === 'Rx' ? rxOffloadNames : txOffloadNames;
   const lines = [`${direction} Offloading Configuration of port ${port} :`, `  Port :${offloadText(names, active)}`];
-  for (let queue = 0; queue < queues; queue += 1) lines.push(`  Queue[${String(queue).padStart(2)}] :${offloadText(names, queueOffloads)}`);
+  for (const [queue, offloads] of queues.entries()) lines.push(`  Queue[${String(queue).padStart(2)}] :${offloadText(names, offloads)}`);
   return `${lines.join('\n')}\n\n`;
 }

@@ -6,6 +6,7 @@ import { formatMac } from '../../net/mac-address.ts';
 import type { Port } from '../../port/port.ts';
 import { linkSpeedText } from './link.ts';
 import { vlanOffloadText } from './offloads.ts';
+import { queueCounts } from './queue-counts.ts';
 
 const border = '*********************';
 
@@ -31,8 +32,7 @@ function rssTypesText(types: readonly string[]): string {
 export function portInfoText(port: Port): string {
   const { info, configuration } = port;
   const link = port.link();
-  const rxQueues = configuration?.rxQueues ?? 0;
-  const txQueues = configuration?.txQueues ?? 0;
+  const { rx: rxQueues, tx: txQueues } = queueCounts(port);
   const lines = [
     '',
     `${border} Infos for port ${String(port.id).padEnd(2)} ${border}`,

@@ -11,10 +11,11 @@ export interface ShownQueue {
   readonly queue: number;
   readonly info: QueueInfo;
   readonly scattered: boolean;
+  readonly drops: boolean;
   readonly started: boolean;
 }
 
-export function rxQueueInfoText({ port, queue, info, scattered, started }: ShownQueue): string {
+export function rxQueueInfoText({ port, queue, info, scattered, drops, started }: ShownQueue): string {
   return [
     '',
     `${border} Infos for port ${String(port).padEnd(2)}, RX queue ${String(queue).padEnd(2)} ${border}`,
@@ -23,7 +24,7 @@ export function rxQueueInfoText({ port, queue, info, scattered, started }: Shown
     'RX host threshold: 0',
     'RX writeback threshold: 0',
     'RX free threshold: 0',
-    'RX drop packets: off',
+    `RX drop packets: ${drops ? 'on' : 'off'}`,
     'RX deferred start: off',
     `RX scattered packets: ${scattered ? 'on' : 'off'}`,
     `Rx queue state: ${started ? 'started' : 'stopped'}`,

@@ -21,6 +21,13 @@ export function makesPackets(engine: string): boolean {
   return generators.includes(engine);
 }
 
+/** Engines that write the headers of what they send: these insert a port's VLAN tag too, as in DPDK. */
+const taggers: readonly string[] = ['mac', 'macswap', '5tswap', 'txonly', 'flowgen'];
+
+export function insertsVlan(engine: string): boolean {
+  return taggers.includes(engine);
+}
+
 /** rxonly sends nothing: there is nothing to try again. */
 export function canRetry(engine: string): boolean {
   return engine !== 'rxonly';

@@ -6,16 +6,24 @@
  * @module
  */
 import type { MacAddress } from '../../net/mac-address.ts';
-import { coresText, forwardConfigurationText, queueConfigurationText, txSegmentsText } from '../display/forward-configuration.ts';
+import { TX_OFFLOAD_VLAN_INSERT } from '../../port/offloads.ts';
+import {
+  coresText,
+  forwardConfigurationText,
+  portConfigurationText,
+  queueConfigurationText,
+  txSegmentsText,
+} from '../display/forward-configuration.ts';
 import type { RetryParameters } from '../display/forward-configuration.ts';
 import { forwardStatisticsText } from '../display/forward-statistics.ts';
 import type { PortForwardStatistics } from '../display/forward-statistics.ts';
 import type { Lcores, Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
-import { makesPackets, planEngine } from './engines.ts';
+import { insertsVlan, makesPackets, planEngine } from './engines.ts';
 import { reason } from './errno-text.ts';
 import type { SessionOptions } from './options.ts';
 import type { Output } from './output.ts';
 import type { PortTable } from './port-table.ts';
+import { missingQueueText } from './port-table.ts';
 import type { Settings } from './settings.ts';
 import { maxBurst } from './settings.ts';
 import type { StreamPlan } from '../../lcore/streams.ts';
@@ -285,10 +293,10 @@ export class Forwarding {
     return forwardConfigurationText(this.#planEngine, this.#plan, this.#retrying ? this.#retry : undefined);
   }
 
-  #queueConfigurationText(): string {
-    const { settings, ports } = this.#context;
+  #printQueueConfiguration(): void {
+    const { settings, ports, output } = this.#context;
     const segments = settings.txSegments;
-    return queueConfigurationText({
+    const configuration = {
       ...settings,
       engine: this.#engine,
       retry: this.#retrying,
@@ -297,8 +305,20 @@ export class Forwarding {
         : undefined,
       cores: this.#cores,
       forwardPorts: this.#portCount,
-      ports: ports.list().map(({ port, rxOffloads, txOffloads }) => ({ id: port.id, rxOffloads, txOffloads })),
-    });
+    };
+    output.print(queueConfigurationText(configuration));
+    for (const managed of ports.list()) {
+      const { port, rxOffloads, txOffloads, rxQueueOffloads, txQueueOffloads } = managed;
+      const [rxQueue = 0] = rxQueueOffloads;
+      const [txQueue = 0] = txQueueOffloads;
+      const text = portConfigurationText(configuration, { id: port.id, rx: rxOffloads, tx: txOffloads, rxQueue, txQueue });
+      output.print(text.port);
+      for (const direction of ['rx', 'tx'] as const) {
+        const missing = missingQueueText(managed, direction, 0);
+        if (missing !== undefined) output.warn(missing);
+        output.print(text[direction]);
+      }
+    }
   }
 
   showConfiguration(): void {
@@ -306,7 +326,7 @@ export class Forwarding {
   }
 
   showQueueConfiguration(): void {
-    this.#context.output.print(this.#queueConfigurationText());
+    this.#printQueueConfiguration();
   }
 
   showCores(): void {
@@ -314,7 +334,7 @@ export class Forwarding {
   }
 
   showTxSegments(): void {
-    this.#context.output.print(txSegmentsText(this.#context.settings.txSegments));
+    this.#context.output.print(txSegmentsText(this.#context.settings.txSegments, this.#context.settings.txSplit));
   }
 
   #whyNotStart(): string | undefined {
@@ -333,6 +353,12 @@ export class Forwarding {
     return undefined;
   }
 
+  /** The tag of what a port sends; undefined for none. */
+  #tagOf(id: number): number | undefined {
+    const managed = this.#context.ports.get(id);
+    return ((managed?.txOffloads ?? 0) & TX_OFFLOAD_VLAN_INSERT) === 0 ? undefined : managed?.txVlan;
+  }
+
   /** Starts forwarding, after `txFirst` bursts from every stream's transmit queue. */
   async start(txFirst: number): Promise<void> {
     const { settings, lcores, output } = this.#context;
@@ -343,8 +369,8 @@ export class Forwarding {
     }
     this.setUp();
     output.print(this.#configurationText());
-    output.print(this.#queueConfigurationText());
-    const streams = this.#plan.lcores.flatMap((lcore) => lcore.streams);
+    this.#printQueueConfiguration();
+    const streams = this.#plan.lcores.flatMap((lcore) => lcore.streams.map((stream) => ({ ...stream, vlan: this.#tagOf(stream.txPort) })));
     this.#runStreams = streams;
     this.#takeBaselines(() => 0);
     this.#running = true;
@@ -359,6 +385,7 @@ export class Forwarding {
         verbose: settings.verbose,
         txFirst,
         flushRx: settings.flushRx,
+        insertsVlan: insertsVlan(this.#engine),
       });
     } catch (error) {
       this.#running = false;

@@ -29,6 +29,8 @@ export function sessionOptions(options: TestpmdOptions, peersInFile: readonly Ma
     rxOffloads: options.rxOffloads,
     txOffloads: options.txOffloads,
     maxPacketLength: options.maxPktLen,
+    maxLroPacketSize: options.maxLroPktSize,
+    dropEnable: options.dropEnable,
     mbufSize: options.mbufSize,
     cores: options.nbCores,
     ports: options.nbPorts,

@@ -6,6 +6,7 @@
 import type { MacAddress } from '../../net/mac-address.ts';
 import type { EventName } from './events.ts';
 import type { Topology } from '../../lcore/streams.ts';
+import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 
 export interface SessionOptions {
   readonly interactive: boolean;
@@ -34,6 +35,10 @@ export interface SessionOptions {
   readonly txOffloads: number;
   /** --max-pkt-len; undefined: an MTU of 1500. */
   readonly maxPacketLength: number | undefined;
+  /** --max-lro-pkt-size, in bytes; 0: the port's own limit. */
+  readonly maxLroPacketSize: number;
+  /** --enable-drop-en. */
+  readonly dropEnable: boolean;
   /** Bytes of data room of an mbuf, headroom included: 2176 by default. */
   readonly mbufSize: number;
   readonly cores: number | undefined;
@@ -49,8 +54,6 @@ export interface SessionOptions {
   readonly startPorts: boolean;
   readonly printEvents: ReadonlySet<EventName>;
 }
-
-const mbufFastFree = 0x1_0000;
 
 export const defaultOptions: SessionOptions = {
   interactive: false,
@@ -70,8 +73,10 @@ export const defaultOptions: SessionOptions = {
   rxDescriptors: 0,
   txDescriptors: 0,
   rxOffloads: 0,
-  txOffloads: mbufFastFree,
+  txOffloads: TX_OFFLOAD_MBUF_FAST_FREE,
   maxPacketLength: undefined,
+  maxLroPacketSize: 0,
+  dropEnable: false,
   mbufSize: 2176,
   cores: undefined,
   ports: undefined,

@@ -2,12 +2,12 @@
  * `port config`: queue counts, ring sizes, burst, MTU and offloads, in force at the ports' next start.
  * @module
  */
-import { offloadBit, rxOffloadNames, txOffloadNames } from '../display/offloads.ts';
+import { frameOverhead } from '../../port/frame-size.ts';
 import { diagnostic, reason } from './errno-text.ts';
 import type { Forwarding } from './forwarding.ts';
 import type { Output } from './output.ts';
+import type { PortControl } from './port-control.ts';
 import type { PortTable } from './port-table.ts';
-import { frameOverhead } from './port-table.ts';
 import type { Settings } from './settings.ts';
 import { maxBurst } from './settings.ts';
 
@@ -26,6 +26,7 @@ export interface PortConfigurationContext {
   readonly ports: PortTable;
   readonly settings: Settings;
   readonly forwarding: Forwarding;
+  readonly control: PortControl;
   readonly output: Output;
 }
 
@@ -41,13 +42,6 @@ export class PortConfigurator {
     const stopped = ports.list().every(({ status }) => status === 'stopped');
     if (!stopped) output.warn('Please stop all ports first');
     return stopped;
-  }
-
-  #reconfigureAll(): void {
-    for (const managed of this.#context.ports.list()) {
-      managed.reconfigure = true;
-      managed.reconfigureQueues = true;
-    }
   }
 
   #queueLimit(direction: 'rx' | 'tx'): Limit {
@@ -107,7 +101,7 @@ export class PortConfigurator {
     const names = { rxq: 'rxQueues', txq: 'txQueues', rxd: 'rxDescriptors', txd: 'txDescriptors' } as const;
     settings[names[setting]] = value;
     forwarding.setUp();
-    this.#reconfigureAll();
+    this.#context.control.reconfigureAll();
   }
 
   setBurst(value: number): void {
@@ -122,7 +116,7 @@ export class PortConfigurator {
       return;
     }
     settings.burst = value;
-    this.#reconfigureAll();
+    this.#context.control.reconfigureAll();
   }
 
   async setMaxPacketLength(value: number): Promise<void> {
@@ -145,7 +139,7 @@ export class PortConfigurator {
         output.warn(`Failed to set MTU to ${mtu} for port ${port.id}`);
       }
     }
-    this.#reconfigureAll();
+    this.#context.control.reconfigureAll();
   }
 
   async setMtu(id: number, mtu: number): Promise<void> {
@@ -174,22 +168,19 @@ export class PortConfigurator {
     }
   }
 
-  setOffload(direction: 'rx' | 'tx', id: number, name: string, on: boolean): void {
-    const { ports, output } = this.#context;
-    const managed = ports.get(id);
-    const bit = offloadBit(direction === 'rx' ? rxOffloadNames : txOffloadNames, name) ?? 0;
-    if (managed === undefined) {
-      output.warn(`Invalid port_id=${id}`);
-      output.warn(`Error during getting device (port ${id}) info: No such device`);
-      return;
+  /** Bytes of the largest packet that LRO may make, at the ports' next start. */
+  setMaxLroPacketSize(value: number): void {
+    if (!this.#allStopped()) return;
+    for (const managed of this.#context.ports.list()) {
+      if (managed.maxLroPacketSize === value) return;
+      managed.maxLroPacketSize = value;
     }
-    if (managed.status !== 'stopped') {
-      output.warn(`Error: Can't config offload when Port ${id} is not stopped`);
-      return;
-    }
-    const field = direction === 'rx' ? 'rxOffloads' : 'txOffloads';
-    managed[field] = on ? managed[field] | bit : managed[field] & ~bit;
-    managed.reconfigure = true;
-    managed.reconfigureQueues = true;
+    this.#context.control.reconfigureAll();
+  }
+
+  setDropEnable(on: boolean): void {
+    if (!this.#allStopped()) return;
+    this.#context.settings.dropEnable = on;
+    this.#context.control.reconfigureAll();
   }
 }

@@ -6,21 +6,26 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Mempool } from '../../memory/mempool.ts';
 import { formatMac } from '../../net/mac-address.ts';
-import type { Port, PortEvent } from '../../port/port.ts';
+import { frameOverhead } from '../../port/frame-size.ts';
+import { RX_OFFLOAD_RSS_HASH, TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
+import type { Port, PortConfiguration, PortEvent } from '../../port/port.ts';
+import { queueCounts } from '../display/queue-counts.ts';
 import { linkText } from '../display/link.ts';
 import { diagnostic, errnoText, reason } from './errno-text.ts';
 import { eventText } from './events.ts';
 import type { Forwarding } from './forwarding.ts';
+import { configurationRefusal, queueRefusal } from './offload-checks.ts';
 import type { SessionOptions } from './options.ts';
 import type { Output } from './output.ts';
 import type { ManagedPort, PortTable } from './port-table.ts';
-import { frameOverhead, noStatistics } from './port-table.ts';
+import { noStatistics } from './port-table.ts';
 import type { Settings } from './settings.ts';
 
 /** A port's id, or every port. */
 export type PortSelection = number | 'all';
 
-const mbufFastFree = 0x1_0000;
+/** What an MTU is when nobody says otherwise. */
+const usualMtu = 1500;
 const linkCheckInterval = 100;
 const linkCheckRounds = 90;
 
@@ -49,21 +54,47 @@ export class PortControl {
   /** Takes a port over: configured at its next start. */
   add(port: Port): void {
     const { info } = port;
-    const { rxOffloads, txOffloads, maxPacketLength } = this.#options;
-    const canFreeFast = (info.txOffloadCapabilities & mbufFastFree) !== 0;
-    this.#context.ports.add({
+    const { rxOffloads, maxPacketLength, maxLroPacketSize } = this.#options;
+    const canFreeFast = (info.txOffloadCapabilities & TX_OFFLOAD_MBUF_FAST_FREE) !== 0;
+    const txOffloads = canFreeFast ? this.#options.txOffloads : this.#options.txOffloads & ~TX_OFFLOAD_MBUF_FAST_FREE;
+    const managed: ManagedPort = {
       port,
       status: 'stopped',
       reconfigure: true,
       reconfigureQueues: true,
       rxOffloads,
-      txOffloads: canFreeFast ? txOffloads : txOffloads & ~mbufFastFree,
+      txOffloads,
+      rxQueueOffloads: Array.from({ length: info.maxRxQueues }, () => rxOffloads),
+      txQueueOffloads: Array.from({ length: info.maxTxQueues }, () => txOffloads),
+      maxLroPacketSize,
+      txVlan: 0,
+      queuesSetUp: false,
       mtu: maxPacketLength === undefined ? undefined : maxPacketLength - frameOverhead(info),
       baseline: noStatistics,
       rxBaseline: 0,
       shown: undefined,
       stopEvents: port.onEvent((event) => this.#onEvent(port.id, event)),
-    });
+    };
+    this.#context.ports.add(managed);
+    this.#withoutIdleHash(managed);
+  }
+
+  /** The hash of received packets is asked for only where several queues are chosen by it. */
+  #withoutIdleHash(managed: ManagedPort): void {
+    const { port, rxQueueOffloads } = managed;
+    if (this.#context.settings.rxQueues > 1 && port.info.rssFlowTypes.length > 0) return;
+    managed.rxOffloads &= ~RX_OFFLOAD_RSS_HASH;
+    const { rx } = queueCounts(port);
+    for (const [queue, offloads] of rxQueueOffloads.entries()) if (queue < rx) rxQueueOffloads[queue] = offloads & ~RX_OFFLOAD_RSS_HASH;
+  }
+
+  /** Every port is to be configured anew at its next start. */
+  reconfigureAll(): void {
+    for (const managed of this.#context.ports.list()) {
+      this.#withoutIdleHash(managed);
+      managed.reconfigure = true;
+      managed.reconfigureQueues = true;
+    }
   }
 
   #onEvent(port: number, event: PortEvent): void {
@@ -91,21 +122,17 @@ export class PortControl {
 
   async #configure(managed: ManagedPort): Promise<boolean> {
     const { settings, output } = this.#context;
-    const { port, rxOffloads, txOffloads, mtu } = managed;
+    const { port, rxOffloads, txOffloads, mtu, maxLroPacketSize } = managed;
+    const { rxQueues, txQueues } = settings;
     managed.reconfigure = false;
     output.say(`Configuring Port ${port.id} (socket 0)`);
     try {
-      for (const [direction, asked, able] of [
-        ['Rx', rxOffloads, port.info.rxOffloadCapabilities],
-        ['Tx', txOffloads, port.info.txOffloadCapabilities],
-      ] as const) {
-        if ((asked & ~able) === 0) continue;
-        throw new RangeError(
-          `Ethdev port_id=${port.id} requested ${direction} offloads 0x${asked.toString(16)} doesn't match ${direction} offloads capabilities ` +
-            `0x${able.toString(16)} in rte_eth_dev_configure()`,
-        );
-      }
-      await port.configure({ rxQueues: settings.rxQueues, txQueues: settings.txQueues, rxOffloads, txOffloads, mtu });
+      const wanted: PortConfiguration = { rxQueues, txQueues, rxOffloads, txOffloads, mtu, maxLroPacketSize };
+      const refusal = configurationRefusal(port.id, port.info, wanted, mtu ?? Math.min(port.info.maxMtu, usualMtu));
+      if (refusal !== undefined) throw new RangeError(refusal);
+      await port.configure(wanted);
+      managed.queuesSetUp = false;
+      this.#adoptOffloads(managed);
       return true;
     } catch (error) {
       managed.reconfigure = true;
@@ -115,19 +142,38 @@ export class PortControl {
     }
   }
 
+  /** What a driver switched on of its own accord is what the port is to have. */
+  #adoptOffloads(managed: ManagedPort): void {
+    const { rxOffloads, txOffloads } = managed.port.configuration ?? managed;
+    const adopt = (queues: number[], offloads: number): void => {
+      for (const [queue, before] of queues.entries()) queues[queue] = before | offloads;
+    };
+    if (rxOffloads !== managed.rxOffloads) adopt(managed.rxQueueOffloads, rxOffloads);
+    if (txOffloads !== managed.txOffloads) adopt(managed.txQueueOffloads, txOffloads);
+    managed.rxOffloads |= rxOffloads;
+    managed.txOffloads |= txOffloads;
+  }
+
   async #setUpQueues(managed: ManagedPort): Promise<boolean> {
     const { settings, mempool, output } = this.#context;
-    const { port } = managed;
+    const { port, rxQueueOffloads, txQueueOffloads } = managed;
     managed.reconfigureQueues = false;
-    let direction = 'tx';
+    let direction: 'rx' | 'tx' = 'tx';
+    const check = (queue: number, wanted = 0, ofPort = 0): void => {
+      const refusal = queueRefusal(direction, port.id, queue, wanted, ofPort);
+      if (refusal !== undefined) throw new RangeError(refusal);
+    };
     try {
       for (let queue = 0; queue < settings.txQueues; queue += 1) {
+        check(queue, txQueueOffloads[queue], port.configuration?.txOffloads);
         await port.setupTxQueue(queue, { descriptors: settings.txDescriptors });
       }
       direction = 'rx';
       for (let queue = 0; queue < settings.rxQueues; queue += 1) {
+        check(queue, rxQueueOffloads[queue], port.configuration?.rxOffloads);
         await port.setupRxQueue(queue, { descriptors: settings.rxDescriptors, pool: mempool });
       }
+      managed.queuesSetUp = true;
       return true;
     } catch (error) {
       managed.reconfigureQueues = true;

@@ -2,18 +2,20 @@
  * `show port` and `clear port`: picks the ports, remembers what was shown, leaves the words to ../display.
  * @module
  */
+import { RX_OFFLOAD_SCATTER } from '../../port/offloads.ts';
 import { deviceInfoText, macAddressesText, portInfoText, portSummaryHeader, portSummaryLine } from '../display/port-info.ts';
 import { offloadCapabilitiesText, offloadConfigurationText } from '../display/offloads.ts';
+import { packetTypesText } from '../display/packet-types.ts';
 import { extendedStatisticsText, portStatisticsText, statisticsScreenHeader } from '../display/port-statistics.ts';
+import { queueCounts } from '../display/queue-counts.ts';
 import { rxQueueInfoText, txQueueInfoText } from '../display/queue-info.ts';
 import { errnoText, reason } from './errno-text.ts';
 import type { Forwarding } from './forwarding.ts';
 import type { Output } from './output.ts';
 import type { PortSelection } from './port-control.ts';
 import type { ManagedPort, PortTable } from './port-table.ts';
+import { missingQueueText } from './port-table.ts';
 import type { Settings } from './settings.ts';
-
-const scatter = 1 << 13;
 
 export interface PortDisplayContext {
   readonly ports: PortTable;
@@ -128,11 +130,34 @@ export class PortDisplay {
     const managed = this.#device(id, `configuration (port ${id})`);
     if (managed === undefined) return;
     const { configuration } = managed.port;
+    const { rx, tx } = queueCounts(managed.port);
     const text =
       direction === 'Rx'
-        ? offloadConfigurationText('Rx', id, configuration?.rxOffloads ?? 0, managed.rxOffloads, configuration?.rxQueues ?? 0)
-        : offloadConfigurationText('Tx', id, configuration?.txOffloads ?? 0, managed.txOffloads, configuration?.txQueues ?? 0);
+        ? offloadConfigurationText('Rx', id, configuration?.rxOffloads ?? 0, managed.rxQueueOffloads.slice(0, rx))
+        : offloadConfigurationText('Tx', id, configuration?.txOffloads ?? 0, managed.txQueueOffloads.slice(0, tx));
     this.#context.output.print(text);
+  }
+
+  packetTypes(id: number): void {
+    const { ports, output } = this.#context;
+    if (ports.get(id) === undefined) output.warn(`Invalid port_id=${id}`);
+    else output.print(packetTypesText());
+  }
+
+  /** `show port ID rss-hash [key]`: no driver here says which flow types it hashes, or with which key. */
+  flowHash(id: number): void {
+    const { ports, output } = this.#context;
+    const managed = ports.get(id);
+    if (managed === undefined) output.warn(`Invalid port ${id}`);
+    else if (managed.port.info.hashKeySize === 0) output.warn('dev_info did not provide a valid hash key size');
+    else output.warn('operation not supported by device');
+  }
+
+  /** `set port ID ptype_mask`. */
+  refusePacketTypes(id: number): void {
+    const { ports, output } = this.#context;
+    if (ports.get(id) === undefined) output.warn(`Invalid port_id=${id}`);
+    output.warn(`Port ${id} doesn't support any ptypes.`);
   }
 
   macAddresses(id: number): void {
@@ -153,9 +178,9 @@ export class PortDisplay {
       return;
     }
     const { configuration } = managed.port;
-    const queues = (direction === 'rx' ? configuration?.rxQueues : configuration?.txQueues) ?? 0;
-    if (queue >= queues) {
-      output.warn(`Invalid ${direction === 'rx' ? 'Rx' : 'Tx'} queue_id=${queue}`);
+    const missing = missingQueueText(managed, direction, queue);
+    if (missing !== undefined) {
+      output.warn(missing);
       fail('Invalid argument(-22)');
       return;
     }
@@ -168,7 +193,8 @@ export class PortDisplay {
       port: id,
       queue,
       info,
-      scattered: ((configuration?.rxOffloads ?? 0) & scatter) !== 0,
+      scattered: ((configuration?.rxOffloads ?? 0) & RX_OFFLOAD_SCATTER) !== 0,
+      drops: this.#context.settings.dropEnable,
       started: managed.status === 'started',
     };
     output.print(direction === 'rx' ? rxQueueInfoText(shown) : txQueueInfoText(shown));

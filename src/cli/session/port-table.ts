@@ -2,8 +2,9 @@
  * The ports of a session by id, with what testpmd remembers about each.
  * @module
  */
-import type { Port, PortInfo, PortStatistics } from '../../port/port.ts';
+import type { Port, PortStatistics } from '../../port/port.ts';
 import type { ShownStatistics } from '../display/port-statistics.ts';
+import { queueCounts } from '../display/queue-counts.ts';
 
 /** As testpmd's port_status: `handling` while a control call is under way. */
 export type PortStatus = 'stopped' | 'started' | 'handling';
@@ -14,8 +15,18 @@ export interface ManagedPort {
   /** The device is to be configured, the queues to be set up, before the next start. */
   reconfigure: boolean;
   reconfigureQueues: boolean;
+  /** Offloads that the port is to be configured with. */
   rxOffloads: number;
   txOffloads: number;
+  /** Those of each queue that the device can have; what the port has not is refused at its next start. */
+  readonly rxQueueOffloads: number[];
+  readonly txQueueOffloads: number[];
+  /** Bytes; 0: the port's own limit. */
+  maxLroPacketSize: number;
+  /** Tag that TX_OFFLOAD_VLAN_INSERT puts into packets. */
+  txVlan: number;
+  /** The queues have been set up since the port was configured. */
+  queuesSetUp: boolean;
   /** MTU to configure; undefined: 1500. */
   mtu: number | undefined;
   /** Counters where the forward statistics begin: the port's, and what its streams had received. */
@@ -36,9 +47,11 @@ export const noStatistics: PortStatistics = {
   txErrors: 0,
 };
 
-/** Bytes around the payload that the MTU counts: what the device adds, or an Ethernet header and its CRC. */
-export function frameOverhead({ maxMtu, maxRxPacketLength }: PortInfo): number {
-  return maxMtu !== 0xffff && maxRxPacketLength > maxMtu ? maxRxPacketLength - maxMtu : 18;
+/** What ethdev says of a queue that a port has not, or whose ring has not been made yet; undefined when it is there. */
+export function missingQueueText({ port, queuesSetUp }: ManagedPort, direction: 'rx' | 'tx', queue: number): string | undefined {
+  const name = direction === 'rx' ? 'Rx' : 'Tx';
+  if (queue >= queueCounts(port)[direction]) return `Invalid ${name} queue_id=${queue}`;
+  return queuesSetUp ? undefined : `${name} queue ${queue} of device with port_id=${port.id} has not been setup`;
 }
 
 /** Ids count from 0; a port that goes leaves a hole, and the next one attached fills the lowest. */

@@ -4,6 +4,10 @@
  */
 import type { SessionOptions } from './options.ts';
 
+/** `rand`: txonly makes packets of any number of the segments, from one to all. */
+export const txSplits = ['off', 'on', 'rand'] as const;
+export type TxSplit = (typeof txSplits)[number];
+
 export interface Settings {
   rxQueues: number;
   txQueues: number;
@@ -12,6 +16,9 @@ export interface Settings {
   txDescriptors: number;
   burst: number;
   txSegments: readonly number[];
+  txSplit: TxSplit;
+  /** Whether receive queues are asked to drop what finds no descriptor: shown, and in the nature of virtqueues. */
+  dropEnable: boolean;
   verbose: number;
   flushRx: boolean;
   linkCheck: boolean;
@@ -30,6 +37,8 @@ export function initialSettings(options: SessionOptions): Settings {
     txDescriptors: options.txDescriptors,
     burst: options.burst,
     txSegments: options.txSegments,
+    txSplit: 'off',
+    dropEnable: options.dropEnable,
     verbose: 0,
     flushRx: options.flushRx,
     linkCheck: options.linkCheck,
