@@ -4,7 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';
-import { QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
@@ -22,7 +22,7 @@ import type {
   TxQueueConfiguration,
 } from './port.ts';
 import { lroPacketSizes } from './frame-size.ts';
-import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN } from './offloads.ts';
+import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN, RX_OFFLOAD_VLAN_STRIP } from './offloads.ts';
 import { openQueue, type QueueFunctions } from './queue-functions.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
 import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
@@ -154,8 +154,9 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   }
 
   /** Switches VLAN offloads while the port is open; `rxOffloads` are all that are to be in force then, within the capabilities. */
-  protected switchVlanOffloads(_rxOffloads: number): Promise<void> {
-    return this.notSupported('switching VLAN offloads');
+  protected switchVlanOffloads(rxOffloads: number): Promise<void> {
+    this.#stripVlans(rxOffloads);
+    return Promise.resolve();
   }
 
   protected notSupported(what: string): Promise<never> {
@@ -214,6 +215,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     this.#release(this.#tx[queue]);
     this.#tx[queue] = undefined;
     const made = this.makeTxQueue(queue, configuration);
+    made.queue.makeWaitingRoom();
     this.#tx[queue] = {
       queue: made.queue,
       info: { descriptors: made.descriptors, poolName: undefined },
@@ -236,6 +238,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     if (this.#configuration === undefined) throw this.error('EINVAL', 'configure the port and set up its queues before starting it');
     if (this.#rx.includes(undefined) || this.#tx.includes(undefined)) throw this.error('EINVAL', 'a queue is not set up');
     this.#state = 'started';
+    this.#stripVlans(this.#configuration.rxOffloads);
     try {
       await this.startDevice();
     } catch (error) {
@@ -362,6 +365,12 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     await this.close();
   }
 
+  /** Tags are taken out in software, after the burst kernel, whatever the driver. */
+  #stripVlans(rxOffloads: number): void {
+    const strip = (rxOffloads & RX_OFFLOAD_VLAN_STRIP) !== 0 ? 1 : 0;
+    for (const queue of this.rxQueues) queue.set(Q_STRIP_VLAN, strip);
+  }
+
   #requireCapable(what: string, wanted: number, capable: number): void {
     if ((wanted & ~capable) === 0) return;
     throw this.error('EINVAL', `${what} offloads 0x${wanted.toString(16)} are not within its capabilities 0x${capable.toString(16)}`);
@@ -408,6 +417,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   #release(owned: OwnedQueue<Queue> | undefined): void {
     if (owned === undefined) return;
     this.emptyQueue(owned.queue);
+    owned.queue.dropWaiting(this.context.main.kernels);
     owned.queue.close();
   }
 

@@ -5,13 +5,27 @@
 import { writeSync } from 'node:fs';
 import type { ArenaViews } from '../memory/arena.ts';
 import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
-import { Q_LCORE, Q_NOTIFY, Q_NOTIFY_FD, Q_NOTIFICATIONS, Q_FREE } from '../ring/queue-layout.ts';
+import {
+  Q_FREE,
+  Q_LCORE,
+  Q_NOTIFICATIONS,
+  Q_NOTIFY,
+  Q_NOTIFY_FD,
+  Q_STRIP_VLAN,
+  Q_UNFINISHED,
+  Q_WAITING,
+  WAITING_COUNT,
+  WAITING_FIRST,
+  WAITING_HANDLES,
+} from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { receiveFromFile, transmitToFile } from './pcap-queue.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
+import { receiveFromSocket, transmitToSocket } from './xdp-queue.ts';
+import { receiveFromTap, transmitToTap } from './tap-queue.ts';
 
 /** A burst that does more than its kernel: system calls now and then. */
-type BurstMaker = (views: ArenaViews, queue: number, kernel: BurstKernel) => (mbufs: number, count: number) => number;
+type BurstMaker = (views: ArenaViews, queue: number, kernel: BurstKernel, kernels: Kernels) => (mbufs: number, count: number) => number;
 
 interface DataPath {
   readonly receive: (kernels: Kernels) => BurstKernel;
@@ -51,7 +65,69 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     notifies: false,
     bursts: { receive: receiveFromFile, transmit: transmitToFile },
   },
+  xdp: {
+    receive: (kernels) => kernels.xdpReceive,
+    transmit: (kernels) => kernels.xdpTransmit,
+    room: (kernels) => kernels.xdpRoom,
+    notifies: false,
+    bursts: { receive: receiveFromSocket, transmit: transmitToSocket },
+  },
+  tap: {
+    receive: (kernels) => kernels.tapReceive,
+    transmit: (kernels) => kernels.tapPrepare,
+    notifies: false,
+    bursts: {
+      receive: (views, queue, _kernel, kernels) => receiveFromTap(views, queue, kernels),
+      transmit: (views, queue, _kernel, kernels) => transmitToTap(views, queue, kernels),
+    },
+  },
 };
+
+type Burst = (mbufs: number, count: number) => number;
+
+/** Wraps the burst of a transmit queue: a packet that it cannot send as it is gets finished in software, and its parts are sent. */
+function finishing({ kernels, views }: KernelContext, state: number, burst: Burst): Burst {
+  const { u32 } = views;
+  const waiting = u32[(state + Q_WAITING) >>> 2] ?? 0;
+  const unfinishedIndex = (state + Q_UNFINISHED) >>> 2;
+  const firstIndex = (waiting + WAITING_FIRST) >>> 2;
+  const countIndex = (waiting + WAITING_COUNT) >>> 2;
+  const handles = waiting + WAITING_HANDLES;
+
+  /** Sends what waits; returns whether nothing is left. */
+  const flush = (): boolean => {
+    const first = u32[firstIndex] ?? 0;
+    const count = u32[countIndex] ?? 0;
+    const sent = burst(handles + 4 * first, count);
+    u32[firstIndex] = first + sent;
+    u32[countIndex] = count - sent;
+    return sent === count;
+  };
+
+  return (mbufs, count) => {
+    if (u32[countIndex] !== 0 && !flush()) return 0;
+    let moved = burst(mbufs, count);
+    while (u32[unfinishedIndex] !== 0) {
+      u32[unfinishedIndex] = 0;
+      if (kernels.finishTransmit(state, u32[(mbufs + 4 * moved) >>> 2] ?? 0) === 0) break;
+      moved += 1;
+      if (u32[countIndex] !== 0 && !flush()) break;
+      moved += burst(mbufs + 4 * moved, count - moved);
+    }
+    return moved;
+  };
+}
+
+/** Wraps the burst of a receive queue: takes VLAN tags out where the port was told to. */
+function stripping({ kernels, views }: KernelContext, state: number, burst: Burst): Burst {
+  const { u32 } = views;
+  const stripIndex = (state + Q_STRIP_VLAN) >>> 2;
+  return (mbufs, count) => {
+    const moved = burst(mbufs, count);
+    if (u32[stripIndex] !== 0 && moved !== 0) kernels.stripVlans(mbufs, moved);
+    return moved;
+  };
+}
 
 const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
 
@@ -95,14 +171,15 @@ export function openQueue(
     }
   };
 
+  const burst: Burst = path.notifies
+    ? (mbufs, count) => {
+        const moved = kernel(state, mbufs, count);
+        if (u32[notifyIndex] !== 0) notify();
+        return moved;
+      }
+    : (path.bursts?.[direction](views, state, kernel, kernels) ?? ((mbufs, count) => kernel(state, mbufs, count)));
   return {
-    burst: path.notifies
-      ? (mbufs, count) => {
-          const moved = kernel(state, mbufs, count);
-          if (u32[notifyIndex] !== 0) notify();
-          return moved;
-        }
-      : (path.bursts?.[direction](views, state, kernel) ?? ((mbufs, count) => kernel(state, mbufs, count))),
+    burst: (direction === 'transmit' ? finishing : stripping)(context, state, burst),
     room:
       reclaim === undefined
         ? (wanted) => wanted

@@ -10,7 +10,16 @@ import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
-import { TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+import {
+  RX_OFFLOAD_TCP_CKSUM,
+  RX_OFFLOAD_UDP_CKSUM,
+  RX_OFFLOAD_VLAN_STRIP,
+  TX_OFFLOAD_MULTI_SEGS,
+  TX_OFFLOAD_TCP_CKSUM,
+  TX_OFFLOAD_TCP_TSO,
+  TX_OFFLOAD_UDP_CKSUM,
+  TX_OFFLOAD_VLAN_INSERT,
+} from './offloads.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, notifications, queueBasics, queueDetails } from './statistics.ts';
@@ -19,12 +28,11 @@ import { basicExtended, notifications, queueBasics, queueDetails } from './stati
 const UNSUPPORTED = {
   'iommu-support': 'addresses behind a virtual IOMMU',
   'postcopy-support': 'post-copy live migration',
-  tso: 'segmentation offload',
   'linear-buffer': 'a promise never to chain mbufs',
   'ext-buffer': 'external buffers',
   'legacy-ol-flags': "the old offload flags' meaning",
 } as const;
-const KEYS = ['iface', 'queues', 'client', ...Object.keys(UNSUPPORTED)];
+const KEYS = ['iface', 'queues', 'client', 'tso', ...Object.keys(UNSUPPORTED)];
 const QUEUE_PAIR_LIMIT = 128;
 
 interface VhostPortOptions {
@@ -34,7 +42,11 @@ interface VhostPortOptions {
   readonly path: string;
   readonly client: boolean;
   readonly queuePairs: number;
+  readonly segmentation: boolean;
 }
+
+const RX_OFFLOADS = RX_OFFLOAD_VLAN_STRIP | RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
+const TX_OFFLOADS = TX_OFFLOAD_VLAN_INSERT | TX_OFFLOAD_UDP_CKSUM | TX_OFFLOAD_TCP_CKSUM | TX_OFFLOAD_TCP_TSO | TX_OFFLOAD_MULTI_SEGS;
 
 class VhostPort extends BasePort<DeviceQueue> {
   readonly info: PortInfo;
@@ -50,7 +62,8 @@ class VhostPort extends BasePort<DeviceQueue> {
       driverName: 'net_vhost',
       maxRxQueues: options.queuePairs,
       maxTxQueues: options.queuePairs,
-      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
+      rxOffloadCapabilities: RX_OFFLOADS,
+      txOffloadCapabilities: TX_OFFLOADS,
     };
     this.#device = new VhostUserDevice({
       arena: context.arena,
@@ -58,6 +71,7 @@ class VhostPort extends BasePort<DeviceQueue> {
       path: options.path,
       client: options.client,
       queuePairs: options.queuePairs,
+      segmentation: options.segmentation,
       // ring 2n is the driver's receive queue n: what this port transmits
       queue: (ring) => ((ring & 1) === 0 ? this.txQueue(ring >> 1) : this.rxQueue(ring >> 1)),
       gracePeriod: context.gracePeriod,
@@ -140,6 +154,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Vho
     path: args.required('iface'),
     client: args.flag('client', false),
     queuePairs: args.unsigned('queues', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 }),
+    segmentation: args.flag('tso', false),
   };
   return Promise.resolve(new VhostPort(context, options));
 }

@@ -7,9 +7,24 @@
  */
 import type { BackendEvents, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
 import {
+  GUEST_TCP_FEATURES,
+  GUEST_UDP_FEATURES,
+  guestWork,
+  HOST_TCP_FEATURES,
+  hostWork,
+  OFFLOAD_FEATURES,
+} from '../backend/offload-features.ts';
+import {
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
@@ -22,7 +37,19 @@ import { VirtioError } from '../system/error.ts';
 import { signalEventFd } from '../system/event-fd.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
-import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+import {
+  RX_OFFLOAD_SCATTER,
+  RX_OFFLOAD_TCP_CKSUM,
+  RX_OFFLOAD_TCP_LRO,
+  RX_OFFLOAD_UDP_CKSUM,
+  RX_OFFLOAD_VLAN_STRIP,
+  TX_OFFLOAD_MULTI_SEGS,
+  TX_OFFLOAD_TCP_CKSUM,
+  TX_OFFLOAD_TCP_TSO,
+  TX_OFFLOAD_UDP_CKSUM,
+  TX_OFFLOAD_UDP_TSO,
+  TX_OFFLOAD_VLAN_INSERT,
+} from './offloads.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { basicExtended, queueDetails } from './statistics.ts';
 
@@ -43,9 +70,48 @@ export interface VirtioPortOptions extends BasePortOptions {
   readonly makeBackend: (events: BackendEvents) => VirtioBackend;
 }
 
+const RX_CHECKSUMS = RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
+const TX_CHECKSUMS = TX_OFFLOAD_UDP_CKSUM | TX_OFFLOAD_TCP_CKSUM;
+const GUEST_TSO = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
+const HOST_TSO = VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;
+
+function has(features: bigint, wanted: bigint): boolean {
+  return (features & wanted) === wanted;
+}
+
+/** What a port over a device with these features can do; VLAN tags in software. */
+function rxCapabilities(features: bigint): number {
+  return (
+    RX_OFFLOAD_VLAN_STRIP |
+    RX_OFFLOAD_SCATTER |
+    (has(features, VIRTIO_NET_F_GUEST_CSUM) ? RX_CHECKSUMS : 0) |
+    (has(features, GUEST_TSO) ? RX_OFFLOAD_TCP_LRO : 0)
+  );
+}
+
+function txCapabilities(features: bigint): number {
+  return (
+    TX_OFFLOAD_VLAN_INSERT |
+    TX_OFFLOAD_MULTI_SEGS |
+    (has(features, VIRTIO_NET_F_CSUM) ? TX_CHECKSUMS : 0) |
+    (has(features, HOST_TSO) ? TX_OFFLOAD_TCP_TSO : 0) |
+    (has(features, VIRTIO_NET_F_HOST_USO) ? TX_OFFLOAD_UDP_TSO : 0)
+  );
+}
+
+/** The features that configured offloads ask for; segmentation always brings the checksums that it needs (virtio 1.2, 5.1.3.1). */
+function offloadFeatures(rx: number, tx: number, mergeable: boolean): bigint {
+  // without mergeable buffers there is no room for a large packet
+  const large = mergeable && (rx & RX_OFFLOAD_TCP_LRO) !== 0;
+  const guest =
+    (large || (rx & RX_CHECKSUMS) !== 0 ? VIRTIO_NET_F_GUEST_CSUM : 0n) | (large ? GUEST_TCP_FEATURES | GUEST_UDP_FEATURES : 0n);
+  const host = ((tx & TX_OFFLOAD_TCP_TSO) !== 0 ? HOST_TCP_FEATURES : 0n) | ((tx & TX_OFFLOAD_UDP_TSO) !== 0 ? VIRTIO_NET_F_HOST_USO : 0n);
+  return guest | host | (host !== 0n || (tx & TX_CHECKSUMS) !== 0 ? VIRTIO_NET_F_CSUM : 0n);
+}
+
 export class VirtioPort extends BasePort<DriverQueue> {
-  readonly info: PortInfo;
   protected readonly queueKind = 'virtqueue-driver';
+  readonly #limits: Omit<PortInfo, 'rxOffloadCapabilities' | 'txOffloadCapabilities'>;
   readonly #options: VirtioPortOptions;
   readonly #backend: VirtioBackend;
   #offer: DeviceOffer | undefined;
@@ -58,7 +124,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
     this.#options = options;
-    this.info = {
+    this.#limits = {
       driverName: options.driverName,
       maxRxQueues: options.queuePairs,
       maxTxQueues: options.queuePairs,
@@ -74,8 +140,6 @@ export class VirtioPort extends BasePort<DriverQueue> {
       redirectionTableSize: 0,
       hashKeySize: 0,
       rssFlowTypes: [],
-      rxOffloadCapabilities: RX_OFFLOAD_SCATTER,
-      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
       maxSegmentsPerPacket: 65535,
       maxSegmentsPerMtu: 65535,
     };
@@ -87,6 +151,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
         void this.#enqueue(() => this.#lost());
       },
     });
+  }
+
+  get info(): PortInfo {
+    // a device that is still to come may have everything
+    const offered = this.#offer?.features ?? OFFLOAD_FEATURES;
+    return { ...this.#limits, rxOffloadCapabilities: rxCapabilities(offered), txOffloadCapabilities: txCapabilities(offered) };
   }
 
   /** Looks for the device. @throws VirtioError when there is none and none is waited for */
@@ -220,7 +290,9 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   #wantedFeatures(): bigint {
     const { mergeable, inOrder, queuePairs } = this.#options;
+    const { rxOffloads, txOffloads } = this.configuration ?? { rxOffloads: 0, txOffloads: 0 };
     return (
+      offloadFeatures(rxOffloads, txOffloads, mergeable) |
       VIRTIO_F_VERSION_1 |
       VIRTIO_NET_F_MTU |
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
@@ -258,9 +330,11 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const bits = (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0);
     const pairs = Math.max(this.rxQueues.length, this.txQueues.length);
     const rings = Array.from({ length: pairs }, (_, index) => [this.rxQueue(index), this.txQueue(index)]).flat();
-    for (const ring of rings) {
+    const header = mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
+    const work = [guestWork(features), hostWork(features)] as const;
+    for (const [index, ring] of rings.entries()) {
       ring?.reset(this.context.main.kernels);
-      ring?.negotiate(bits, mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES);
+      ring?.negotiate(bits, header, work[index % 2 === 0 ? 0 : 1]);
     }
     try {
       await this.#backend.start({ features, mtu: this.mtu, rings });

@@ -41,6 +41,7 @@ import {
   TP_STATUS_VLAN_VALID,
 } from './packet-ring-layout.ts';
 import { Q_ERRORS, Q_FREE, Q_LCORE, Q_NO_MBUF, Q_NOTIFY, Q_POOL, Q_PORT, Q_STATE, QUEUE_RUNNING } from './queue-layout.ts';
+import { isUnfinished } from './unfinished.kernel.ts';
 
 const ETHERNET_BYTES: u32 = 14;
 const ADDRESSES_BYTES: u32 = 12;
@@ -178,6 +179,7 @@ export function packetTransmit(queue: u32, from: u32, packets: u32): u32 {
   let bytes: u32 = 0;
   while (taken < packets) {
     const packet: u32 = ld32(from + (taken << 2));
+    if (isUnfinished(queue, packet) !== 0) break;
     const length: u32 = ld32(packet + MBUF_LENGTH);
     if (fits(queue, packet, length) === 0) {
       taken++;

@@ -44,6 +44,7 @@ import {
 import { count, countBurst } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { Q_DESCRIPTORS, Q_DROPPED, Q_ERRORS, Q_LCORE, Q_NO_MBUF, Q_POOL, Q_PORT, Q_STATE, QUEUE_RUNNING } from './queue-layout.ts';
+import { isUnfinished } from './unfinished.kernel.ts';
 
 /** u32: offset of the buffer, and its bytes. */
 export const FILE_BUFFER: u32 = 0;
@@ -322,6 +323,7 @@ export function pcapTransmit(queue: u32, from: u32, packets: u32): u32 {
     let end: u32 = ld32(file + FILE_END);
     for (; done < packets; done++) {
       const packet: u32 = ld32(from + (done << 2));
+      if (isUnfinished(queue, packet) !== 0) break;
       const length: u32 = ld32(packet + MBUF_LENGTH);
       if (length > CAPTURE_PACKET_LIMIT) {
         dropped++;

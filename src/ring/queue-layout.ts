@@ -56,6 +56,17 @@ export const Q_BATCH: u32 = 96;
 export const Q_BATCH_SKIPPED: u32 = 100;
 /** u32: sink of the words read ahead, so that no compiler leaves the reads out. */
 export const Q_TOUCH: u32 = 104;
+/**
+ * u32: MBUF_WORK_* bits that were negotiated. Transmit: work that the other side does itself. Receive: work that it may leave
+ * undone; 0: headers are not looked at.
+ */
+export const Q_OFFLOADS: u32 = 108;
+/** u32: set by a transmit kernel that stopped before a packet whose work is not in Q_OFFLOADS: the caller has it finished first. */
+export const Q_UNFINISHED: u32 = 112;
+/** u32: transmit: offset of the packets that wait after having been finished (WAITING_*). */
+export const Q_WAITING: u32 = 116;
+/** u32: receive: 1 when VLAN tags are taken out of packets. */
+export const Q_STRIP_VLAN: u32 = 120;
 
 /** Counters: two u32 each, low word first. */
 export const Q_PACKETS: u32 = 128;
@@ -113,6 +124,13 @@ export const SHADOW_MBUF: u32 = 0;
 export const SHADOW_NEXT: u32 = 4;
 export const SHADOW_COUNT: u32 = 6;
 export const SHADOW_BYTES: u32 = 8;
+
+/** Packets that wait: u32 first, u32 how many, then room for WAITING_LIMIT handles. */
+export const WAITING_FIRST: u32 = 0;
+export const WAITING_COUNT: u32 = 4;
+export const WAITING_HANDLES: u32 = 8;
+export const WAITING_LIMIT: u32 = 1024;
+export const WAITING_BYTES: u32 = 4104;
 
 /** Peer memory: u32 count at 0, then from REGION_FIRST on entries of REGION_BYTES. */
 export const REGION_FIRST: u32 = 16;

@@ -17,6 +17,7 @@ import {
 } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -34,6 +35,7 @@ import {
   Q_HEADER,
   Q_LCORE,
   Q_NO_MBUF,
+  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_POOL,
   Q_PORT,
@@ -65,6 +67,8 @@ import {
 
 /** Where in the scratch room a single handle is put, behind what readAhead() leaves for a burst of 512. */
 const ONE_HANDLE: u32 = 4096;
+/** Where the header of a chain is gathered, behind that. */
+const GATHERED_HEADER: u32 = 4112;
 
 /** Outcomes of one packet. */
 const TAKEN: u32 = 0;
@@ -173,6 +177,7 @@ function takeChain(queue: u32, packet: u32, head: u32, mask: u32, header: u32): 
         outcome = DROPPED;
       } else {
         const skipped: u32 = skip < bytes ? skip : bytes;
+        if (skipped !== 0) copyBytes(ld32(queue + Q_SCRATCH) + GATHERED_HEADER + header - skip, source, skipped);
         skip -= skipped;
         length += bytes - skipped;
         if (bytes !== skipped) {
@@ -188,6 +193,8 @@ function takeChain(queue: u32, packet: u32, head: u32, mask: u32, header: u32): 
   // a chain that is no longer than the header holds no packet
   if (length === 0) return DROPPED;
   st32(packet + MBUF_LENGTH, length);
+  const offloads: u32 = ld32(queue + Q_OFFLOADS);
+  if (offloads !== 0 && readNetHeader(ld32(queue + Q_SCRATCH) + GATHERED_HEADER, packet, offloads) === 0) return DROPPED;
   return TAKEN;
 }
 
@@ -240,6 +247,7 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const used: u32 = ld32(queue + Q_USED);
   const port: u32 = ld32(queue + Q_PORT);
+  const offloads: u32 = ld32(queue + Q_OFFLOADS);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
   let received: u32 = 0;
@@ -261,6 +269,7 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
       copyPacket(data, source, size);
       st32(packet + MBUF_LENGTH, size);
       st32(packet + MBUF_SEGMENT_LENGTH, size);
+      if (offloads !== 0 && readNetHeader(source - header, packet, offloads) === 0) size = 0;
     } else {
       const outcome: u32 = takeChain(queue, packet, head, mask, header);
       if (outcome === BROKEN) break;

@@ -4,8 +4,9 @@
  * @module
  */
 import { copyBytes, copyPacket, ld16, ld32, st16, st32, stu16, stu32 } from '../memory/access.ts';
-import { MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
+import { MBUF_DATA, MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_WORK } from '../memory/mbuf-layout.ts';
 import { packetsFree } from '../memory/mempool.kernel.ts';
+import { writeNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
@@ -23,6 +24,7 @@ import {
   Q_HANDLED,
   Q_HEADER,
   Q_LCORE,
+  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_REGIONS,
   Q_SCRATCH,
@@ -30,6 +32,7 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_TOUCH,
+  Q_UNFINISHED,
   Q_USED,
 } from './queue-layout.ts';
 import { PACKET_LIMIT, availableAhead, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
@@ -59,6 +62,12 @@ function writeHeader(header: u32, bytes: u32, buffers: u32): void {
   stu32(header + 4, 0);
   stu16(header + 8, 0);
   if (bytes === NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, buffers);
+}
+
+/** Writes the header of any packet. */
+function putHeader(header: u32, bytes: u32, packet: u32, buffers: u32): void {
+  if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK) === 0) writeHeader(header, bytes, buffers);
+  else writeNetHeader(header, bytes, packet, buffers);
 }
 
 /**
@@ -138,7 +147,7 @@ function putPacket(queue: u32, packet: u32, handled: u32, ahead: u32, own: u32, 
     giveUp(queue, QUEUE_ERROR_CHAIN);
     return 0xffffffff;
   }
-  writeHeader(ld32(pieces), header, buffers);
+  putHeader(ld32(pieces), header, packet, buffers);
   let piece: u32 = 0;
   let to: u32 = ld32(pieces) + header;
   let space: u32 = ld32(pieces + 4) - header;
@@ -184,12 +193,13 @@ function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, m
   const used: u32 = ld32(queue + Q_USED);
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
+  const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let placed: u32 = 0;
   for (; placed < packets; placed++) {
     const packet: u32 = ld32(from + (placed << 2));
     const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
     const head: u32 = ld16(entries + (((handled + placed) & mask) << 1));
-    if (head > mask || ld32(packet + MBUF_NEXT) !== 0) break;
+    if (head > mask || ld32(packet + MBUF_NEXT) !== 0 || (ld32(packet + MBUF_FLAGS) & unable) !== 0) break;
     const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
     const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
     const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
@@ -209,7 +219,7 @@ function copyRun(queue: u32, from: u32, packets: u32): void {
   for (let index: u32 = 0; index < packets; index++) {
     const packet: u32 = ld32(from + (index << 2));
     const place: u32 = ld32(places + (index << 2));
-    writeHeader(place, header, 1);
+    putHeader(place, header, packet, 1);
     copyPacket(place + header, ld32(packet + MBUF_DATA), ld32(packet + MBUF_LENGTH));
   }
 }
@@ -249,6 +259,7 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     ahead = availableAhead(queue);
     if (ahead === 0xffffffff || ahead === 0) return 0;
   }
+  const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
   const before: u32 = own;
   let sent: u32 = 0;
@@ -266,6 +277,10 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     }
     if (placed === most && ahead !== 0) continue;
     if (sent === packets) break;
+    if ((ld32(ld32(from + (sent << 2)) + MBUF_FLAGS) & unable) !== 0) {
+      st32(queue + Q_UNFINISHED, 1);
+      break;
+    }
     let buffers: u32 = ahead === 0 ? 0 : putPacket(queue, ld32(from + (sent << 2)), handled, ahead, own, mask);
     if (buffers === 0) {
       st32(queue + Q_HANDLED, handled);

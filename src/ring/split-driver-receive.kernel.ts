@@ -16,6 +16,7 @@ import {
   MBUF_SEGMENT_LENGTH,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree } from '../memory/mempool.kernel.ts';
+import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
@@ -41,6 +42,7 @@ import {
   Q_HEADER,
   Q_LCORE,
   Q_NO_MBUF,
+  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_POOL,
   Q_PORT,
@@ -222,6 +224,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const header: u32 = ld32(queue + Q_HEADER);
   const mergeable: u32 = ld32(queue + Q_FEATURES) & QUEUE_MERGEABLE;
   const port: u32 = ld32(queue + Q_PORT);
+  const offloads: u32 = ld32(queue + Q_OFFLOADS);
   const lcore: u32 = ld32(queue + Q_LCORE);
   let bytes: u32 = 0;
   let received: u32 = 0;
@@ -254,6 +257,11 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
           ahead--;
           st32(packet + MBUF_SEGMENT_LENGTH, length);
           st32(packet + MBUF_LENGTH, length);
+          if (offloads !== 0 && readNetHeader(data - header, packet, offloads) === 0) {
+            packetFree(packet, lcore);
+            errors++;
+            continue;
+          }
           st16(packet + MBUF_PORT, port);
           st32(to + (received << 2), packet);
           received++;
@@ -311,8 +319,8 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     }
     handled = (handled + buffers) & 0xffff;
     ahead -= buffers;
-    if (length < SHORTEST_PACKET) {
-      // shorter than an Ethernet header
+    if (length < SHORTEST_PACKET || (offloads !== 0 && readNetHeader(ld32(packet + MBUF_DATA) - header, packet, offloads) === 0)) {
+      // shorter than an Ethernet header, or its own header makes no sense
       packetFree(packet, lcore);
       errors++;
       free = ld32(queue + Q_FREE);

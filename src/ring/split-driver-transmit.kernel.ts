@@ -7,13 +7,16 @@ import { ld16, ld32, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import {
   MBUF_BUFFER,
   MBUF_DATA,
+  MBUF_FLAGS,
   MBUF_LENGTH,
   MBUF_NEXT,
   MBUF_REFERENCES,
   MBUF_SEGMENTS,
   MBUF_SEGMENT_LENGTH,
+  MBUF_WORK,
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { writeNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
@@ -34,11 +37,13 @@ import {
   Q_HEADER,
   Q_HEADERS,
   Q_LCORE,
+  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_SCRATCH,
   Q_SHADOW,
   Q_SIZE,
   Q_STATE,
+  Q_UNFINISHED,
   Q_USED,
   SHADOW_BYTES,
   SHADOW_COUNT,
@@ -135,6 +140,12 @@ function writeHeader(header: u32, bytes: u32): void {
   if (bytes === NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, 0);
 }
 
+/** Puts the header of any packet at `header`. */
+function putHeader(header: u32, bytes: u32, packet: u32): void {
+  if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK) === 0) writeHeader(header, bytes);
+  else writeNetHeader(header, bytes, packet, 0);
+}
+
 /** Writes the descriptors of a packet of several segments, or of one without headroom; returns how many. */
 function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
@@ -150,11 +161,11 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
     address = ld32(packet + MBUF_DATA) - header;
     length = ld32(packet + MBUF_SEGMENT_LENGTH) + header;
     mbuf = ld32(packet + MBUF_NEXT);
-    writeHeader(address, header);
+    putHeader(address, header, packet);
   } else {
     address = ld32(queue + Q_HEADERS) + ld16(ring + ((first & mask) << 1)) * HEADER_SLOT;
     length = header;
-    writeHeader(address, header);
+    putHeader(address, header, packet);
   }
   for (;;) {
     const descriptor: u32 = ld16(ring + ((at & mask) << 1));
@@ -204,6 +215,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const lcore: u32 = ld32(queue + Q_LCORE);
+  const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
@@ -216,10 +228,14 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
     const length: u32 = ld32(packet + MBUF_LENGTH);
     const descriptor: u32 = ld16(ring + ((head & mask) << 1));
     const data: u32 = ld32(packet + MBUF_DATA);
+    if ((ld32(packet + MBUF_FLAGS) & unable) !== 0) {
+      st32(queue + Q_UNFINISHED, 1);
+      break;
+    }
     if (ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
       if (free === 0) break;
       const address: u32 = data - header;
-      writeHeader(address, header);
+      putHeader(address, header, packet);
       writeDescriptor(table + descriptor * DESCRIPTOR_BYTES, address, high, length + header, 0);
       const entry: u32 = shadow + descriptor * SHADOW_BYTES;
       st32(entry + SHADOW_MBUF, packet);

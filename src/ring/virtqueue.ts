@@ -21,6 +21,7 @@ import {
   Q_LCORE,
   Q_NOTIFY,
   Q_NOTIFY_FD,
+  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_POOL,
   Q_PORT,
@@ -31,9 +32,14 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_USED,
+  Q_WAITING,
   QUEUE_STOPPED,
   SHADOW_BYTES,
   SHADOW_MBUF,
+  WAITING_BYTES,
+  WAITING_COUNT,
+  WAITING_FIRST,
+  WAITING_HANDLES,
 } from './queue-layout.ts';
 import { AVAILABLE_F_NO_INTERRUPT, SPLIT_SIZE_LIMIT, USED_INDEX } from './split-layout.ts';
 
@@ -128,9 +134,30 @@ export class QueueState {
     return readCounter(this.views.i32, this.offset + field);
   }
 
+  /** Makes room for packets that wait after having been finished; for transmit queues, before their first burst. */
+  makeWaitingRoom(): void {
+    if (this.get(Q_WAITING) !== 0) return;
+    const waiting = this.#arena.allocateOwn(WAITING_BYTES, 'packets that wait');
+    this.views.u32.fill(0, waiting >>> 2, (waiting + WAITING_HANDLES) >>> 2);
+    this.set(Q_WAITING, waiting);
+  }
+
+  /** Frees the packets that wait; no lcore may be working on the queue. */
+  dropWaiting(kernels: Kernels): void {
+    const waiting = this.get(Q_WAITING);
+    if (waiting === 0) return;
+    const { u32 } = this.views;
+    const first = u32[(waiting + WAITING_FIRST) >>> 2] ?? 0;
+    const count = u32[(waiting + WAITING_COUNT) >>> 2] ?? 0;
+    kernels.packetsFree(waiting + WAITING_HANDLES + 4 * first, count, MAIN_LCORE_SLOT);
+    u32[(waiting + WAITING_COUNT) >>> 2] = 0;
+  }
+
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    const waiting = this.get(Q_WAITING);
+    if (waiting !== 0) this.#arena.own.release(waiting);
     this.#arena.own.release(this.offset);
   }
 }
@@ -201,10 +228,11 @@ export class DriverQueue extends QueueState {
     this.#clear();
   }
 
-  /** Sets what was negotiated: QUEUE_* bits and the bytes of the virtio-net header. */
-  negotiate(features: number, headerBytes: number): void {
+  /** Sets what was negotiated: QUEUE_* bits, the bytes of the virtio-net header, and MBUF_WORK_* bits. */
+  negotiate(features: number, headerBytes: number, offloads = 0): void {
     this.set(Q_FEATURES, features);
     this.set(Q_HEADER, headerBytes);
+    this.set(Q_OFFLOADS, offloads);
   }
 
   /**
@@ -252,6 +280,8 @@ export interface DeviceRing {
   /** QUEUE_* bits. */
   readonly features: number;
   readonly headerBytes: number;
+  /** MBUF_WORK_* bits: what the peer leaves undone in its transmit queue, what may be left to it in its receive queue. Default 0. */
+  readonly offloads?: number | undefined;
   /** Table of the peer's memory. */
   readonly regions: number;
 }
@@ -301,6 +331,7 @@ export class DeviceQueue extends QueueState {
     this.set(Q_USED, ring.used);
     this.set(Q_FEATURES, ring.features);
     this.set(Q_HEADER, ring.headerBytes);
+    this.set(Q_OFFLOADS, ring.offloads ?? 0);
     this.set(Q_REGIONS, ring.regions);
   }
 

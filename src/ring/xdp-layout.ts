@@ -28,6 +28,7 @@ import {
   Q_SEEN,
   Q_SHADOW,
   Q_SIZE,
+  Q_TOUCH,
   Q_USED,
 } from './queue-layout.ts';
 
@@ -65,5 +66,7 @@ export const XDP_SEEN: u32 = Q_SEEN;
 export const XDP_STACK: u32 = Q_SCRATCH;
 /** u32: transmit: longest packet without a VLAN tag that the interface takes, Ethernet header included. */
 export const XDP_LONGEST: u32 = Q_BATCH;
+/** u32: receive: 1 when the kernel receives only within a call, and is called by every burst that finds nothing. */
+export const XDP_CALLS: u32 = Q_TOUCH;
 /** u32: transmit: packets that were longer than a chunk or than the interface takes. */
 export const XDP_TOO_LONG: u32 = Q_BATCH_SKIPPED;

@@ -15,13 +15,17 @@ import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from 
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
 import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
+import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, HOST_TCP_FEATURES, hostWork } from '../offload-features.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_HOST_USO,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
@@ -44,8 +48,15 @@ import {
   type VringAddress,
 } from './messages.ts';
 
-/** What this back-end offers. */
+/** Segmentation that the front-end may leave to this back-end; offered on demand (tso=1 of net_vhost). */
+export const DEVICE_SEGMENTATION_FEATURES = HOST_TCP_FEATURES | VIRTIO_NET_F_HOST_USO;
+
+/** What this back-end always offers. */
 export const DEVICE_FEATURES =
+  VIRTIO_NET_F_CSUM |
+  VIRTIO_NET_F_GUEST_CSUM |
+  GUEST_TCP_FEATURES |
+  GUEST_UDP_FEATURES |
   VIRTIO_NET_F_MTU |
   VIRTIO_NET_F_MRG_RXBUF |
   VIRTIO_NET_F_CTRL_VQ |
@@ -67,6 +78,8 @@ export interface VhostUserDeviceOptions {
   readonly client: boolean;
   /** Queue pairs. */
   readonly queuePairs: number;
+  /** Offer DEVICE_SEGMENTATION_FEATURES. */
+  readonly segmentation: boolean;
   /** The queue behind a ring number: even ones are the driver's receive queues. Undefined while the port has none. */
   readonly queue: (ring: number) => DeviceQueue | undefined;
   /** Resolves when no lcore is still inside a kernel call that began before. */
@@ -129,6 +142,10 @@ export class VhostUserDevice {
     if (!options.client) this.#endpoint.listen();
     this.#memory = new PeerMemory(options.arena, this.#endpoint.peer);
     if (options.client) this.#endpoint.keepConnecting();
+  }
+
+  get #offered(): bigint {
+    return DEVICE_FEATURES | (this.#options.segmentation ? DEVICE_SEGMENTATION_FEATURES : 0n);
   }
 
   get linkUp(): boolean {
@@ -247,7 +264,7 @@ export class VhostUserDevice {
     };
     switch (request) {
       case REQUEST.GET_FEATURES:
-        return reply(encodeU64(DEVICE_FEATURES));
+        return reply(encodeU64(this.#offered));
       case REQUEST.SET_FEATURES:
         await this.#setFeatures(readU64(payload));
         return false;
@@ -390,8 +407,8 @@ export class VhostUserDevice {
   }
 
   async #setFeatures(features: bigint): Promise<void> {
-    if ((features & ~DEVICE_FEATURES) !== 0n) {
-      throw new Error(`features 0x${features.toString(16)} go beyond the offered 0x${DEVICE_FEATURES.toString(16)}`);
+    if ((features & ~this.#offered) !== 0n) {
+      throw new Error(`features 0x${features.toString(16)} go beyond the offered 0x${this.#offered.toString(16)}`);
     }
     await this.#stopRings(this.#vrings);
     this.#features = features;
@@ -472,6 +489,7 @@ export class VhostUserDevice {
       used: find('used ring', vring.address.used, bytes.used, 4),
       features: (mergeable ? QUEUE_MERGEABLE : 0) | ((this.#features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0),
       headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
+      offloads: (ring & 1) === 0 ? guestWork(this.#features) : hostWork(this.#features),
       regions: this.#memory.table,
     };
     if (fresh) queue.attach(place);
