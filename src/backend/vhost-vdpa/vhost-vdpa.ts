@@ -97,7 +97,7 @@ export class VhostVdpa implements VirtioBackend {
   #inspection: Inspection | undefined;
   #mac: MacAddress | undefined;
   /** Made once and kept to the end: an lcore may still write a kick while the device goes. */
-  readonly #descriptors: RingDescriptors[] = [];
+  readonly #descriptors = new Map<number, RingDescriptors>();
   #control: ControlQueue | undefined;
   #configCall: number | undefined;
   #endConfigWatch: (() => void) | undefined;
@@ -187,10 +187,11 @@ export class VhostVdpa implements VirtioBackend {
       clearInterval(this.#watch);
       this.#closeDevice();
       this.#control?.close();
-      for (const { kick, call } of this.#descriptors.splice(0)) {
+      for (const { kick, call } of this.#descriptors.values()) {
         closeFd(kick);
         closeFd(call);
       }
+      this.#descriptors.clear();
       if (this.#configCall !== undefined) closeFd(this.#configCall);
       this.#configCall = undefined;
     });
@@ -335,11 +336,13 @@ export class VhostVdpa implements VirtioBackend {
   }
 
   #ring(index: number): RingDescriptors {
-    const known = this.#descriptors[index];
+    const known = this.#descriptors.get(index);
     if (known !== undefined) return known;
     const kick = createEventFd();
     try {
-      return (this.#descriptors[index] = { kick, call: createEventFd() });
+      const made = { kick, call: createEventFd() };
+      this.#descriptors.set(index, made);
+      return made;
     } catch (error) {
       closeFd(kick);
       throw error;
