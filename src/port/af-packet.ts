@@ -1,12 +1,8 @@
 /**
  * net_af_packet: a network interface of the kernel, through packet sockets whose rings lie in the arena.
- *
- * The sockets live while the port is started and the interface is up: one that goes down, or is deleted and made anew, takes
- * them down and brings them up again, and the link says so. What is set for a socket (promiscuous mode) ends with it.
  * @module
  */
 import { writeSync } from 'node:fs';
-import type { MacAddress } from '../net/mac-address.ts';
 import {
   FRAME_RECEIVE_OVERHEAD,
   FRAME_STATUS,
@@ -25,30 +21,13 @@ import { Q_FREE, Q_NOTIFY, Q_NOTIFY_FD, Q_POOL } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { pageSize } from '../system/memory-map.ts';
-import {
-  ARPHRD_ETHER,
-  ARPHRD_LOOPBACK,
-  checkInterfaceName,
-  IFF_RUNNING,
-  IFF_UP,
-  interfaceNames,
-  NetworkInterface,
-} from '../system/network-interface.ts';
-import { type FanoutGroup, PACKET_MR_ALLMULTI, PACKET_MR_PROMISC, type PacketRingShape, PacketSocket } from '../system/packet-socket.ts';
-import { BasePort } from './base-port.ts';
+import { type FanoutGroup, type PacketRingShape, PacketSocket } from '../system/packet-socket.ts';
 import type { PortContext } from './context.ts';
-import { nearestName, readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
+import { readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
+import { ETHERNET_BYTES, InterfacePort, openInterface, VLAN_BYTES, type InterfacePortOptions } from './interface-port.ts';
 import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
-import type {
-  ExtendedStatistic,
-  Link,
-  PortConfiguration,
-  PortInfo,
-  PortStatistics,
-  RxQueueConfiguration,
-  TxQueueConfiguration,
-} from './port.ts';
+import type { ExtendedStatistic, PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, queueBasics } from './statistics.ts';
 
@@ -58,18 +37,9 @@ const QUEUE_PAIR_LIMIT = 16;
 /** Frame sizes are multiples of this (TPACKET_ALIGNMENT). */
 const FRAME_ALIGNMENT = 16;
 const FRAME_LEAST = 128;
-const ETHERNET_BYTES = 14;
-const VLAN_BYTES = 4;
-/** How often the interface is looked at. */
-const LOOK_MILLISECONDS = 100;
 const KICK = new Uint8Array(1);
 
-interface AfPacketOptions {
-  readonly id: number;
-  readonly name: string;
-  readonly devargs: string;
-  readonly networkInterface: NetworkInterface;
-  readonly mac: MacAddress;
+interface AfPacketOptions extends InterfacePortOptions {
   readonly queuePairs: number;
   readonly shape: PacketRingShape;
   readonly qdiscBypass: boolean;
@@ -81,23 +51,11 @@ interface Pair {
   readonly offset: number;
 }
 
-class AfPacketPort extends BasePort {
+class AfPacketPort extends InterfacePort {
   readonly info: PortInfo;
   protected readonly queueKind = 'packet-ring';
-  protected override readonly filtersNothing = false;
   readonly #options: AfPacketOptions;
-  readonly #interface: NetworkInterface;
-  /** Starting, stopping and looking, one after the other. */
-  #work: Promise<void> = Promise.resolve();
   #pairs: readonly Pair[] = [];
-  /** Number of the interface that the sockets are bound to. */
-  #bound: number | undefined;
-  #up = false;
-  #interfaceMtu: number;
-  #promiscuous = false;
-  #allMulticast = false;
-  #look: NodeJS.Timeout | undefined;
-  #said = '';
   #cutSaid = false;
   /** Packets that the kernel found no free frame for, and packets that were in the ring when the interface went. */
   #missed = 0;
@@ -106,8 +64,6 @@ class AfPacketPort extends BasePort {
   constructor(context: PortContext, options: AfPacketOptions) {
     super(context, options);
     this.#options = options;
-    this.#interface = options.networkInterface;
-    this.#interfaceMtu = this.#interface.mtu() ?? 1500;
     const longest = options.shape.frameBytes - FRAME_RECEIVE_OVERHEAD;
     this.info = {
       ...SOFTWARE_PORT_INFO,
@@ -119,66 +75,6 @@ class AfPacketPort extends BasePort {
       rxOffloadCapabilities: RX_OFFLOAD_SCATTER,
       txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
     };
-  }
-
-  link(): Link {
-    return { up: this.#up && this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
-  }
-
-  /** Takes the interface itself up or down. */
-  override async setLink(up: boolean): Promise<void> {
-    this.#interface.setFlags(up ? IFF_UP : 0, up ? 0 : IFF_UP);
-    if (this.state === 'started') await this.#enqueue(() => this.#lookAtInterface());
-  }
-
-  override get promiscuous(): boolean {
-    return this.#promiscuous;
-  }
-
-  override get allMulticast(): boolean {
-    return this.#allMulticast;
-  }
-
-  override setPromiscuous(on: boolean): Promise<void> {
-    return this.#enqueue(() => {
-      if (on !== this.#promiscuous) this.#setMembership(PACKET_MR_PROMISC, on);
-      this.#promiscuous = on;
-    });
-  }
-
-  override setAllMulticast(on: boolean): Promise<void> {
-    return this.#enqueue(() => {
-      if (on !== this.#allMulticast) this.#setMembership(PACKET_MR_ALLMULTI, on);
-      this.#allMulticast = on;
-    });
-  }
-
-  /** The interface's own. */
-  override get mtu(): number {
-    return this.#interfaceMtu;
-  }
-
-  override async setMtu(mtu: number): Promise<void> {
-    await super.setMtu(mtu);
-    this.#interface.setMtu(mtu);
-    this.#readMtu();
-  }
-
-  override async setMac(mac: MacAddress): Promise<void> {
-    const before = this.mac;
-    await super.setMac(mac);
-    try {
-      this.#interface.setAddress(mac);
-    } catch (error) {
-      await super.setMac(before);
-      throw error;
-    }
-  }
-
-  override async configure(configuration: PortConfiguration): Promise<void> {
-    await super.configure(configuration);
-    const { mtu } = configuration;
-    if (mtu !== undefined && mtu !== this.#interface.mtu()) await this.setMtu(mtu);
   }
 
   override statistics(): PortStatistics {
@@ -213,107 +109,7 @@ class AfPacketPort extends BasePort {
     return { queue: this.#makeQueue('tx', index), descriptors: this.#options.shape.frames };
   }
 
-  protected startDevice(): Promise<void> {
-    return this.#enqueue(async () => {
-      const { name } = this.#interface;
-      if (this.#interface.index() === undefined) throw this.error('ENODEV', `iface=${name}: the interface is gone`);
-      this.#readMtu();
-      if (this.#interfaceIsUp()) this.#bringUp();
-      else this.#say(`interface ${name} is down: ip link set ${name} up`);
-      await this.#lookAtInterface();
-      this.#look = setInterval(() => {
-        void this.#enqueue(() => this.#lookAtInterface());
-      }, LOOK_MILLISECONDS).unref();
-    });
-  }
-
-  protected stopDevice(): Promise<void> {
-    return this.#enqueue(async () => {
-      clearInterval(this.#look);
-      await this.#takeDown();
-      this.#up = false;
-    });
-  }
-
-  protected async closeDevice(): Promise<void> {
-    await this.#work;
-    this.#interface.close();
-  }
-
-  #enqueue(task: () => void | Promise<void>): Promise<void> {
-    const result = this.#work.then(task);
-    this.#work = result.catch(() => undefined);
-    return result;
-  }
-
-  #makeQueue(direction: string, index: number): QueueState {
-    const { shape } = this.#options;
-    const queue = new QueueState(this.context.arena, `${direction} queue ${String(index)} of ${this.name}`, this.id);
-    queue.set(PACKET_FRAMES, shape.frames);
-    queue.set(PACKET_FRAME_BYTES, shape.frameBytes);
-    queue.set(PACKET_BLOCK_FRAMES, shape.frames / shape.blocks);
-    queue.set(PACKET_BLOCK_BYTES, shape.blockBytes);
-    return queue;
-  }
-
-  /** One line for the user, but not the same one again. */
-  #say(text: string): void {
-    if (text === this.#said) return;
-    this.#said = text;
-    this.context.log(`${this.name}: ${text}`);
-  }
-
-  #interfaceIsUp(): boolean {
-    return ((this.#interface.flags() ?? 0) & IFF_UP) !== 0;
-  }
-
-  #setMembership(type: number, on: boolean): void {
-    // of a bound socket, and a single one: the interface counts them
-    if (this.#bound !== undefined) this.#pairs[0]?.socket.setMembership(this.#bound, type, on);
-  }
-
-  #readMtu(): void {
-    const mtu = this.#interface.mtu();
-    if (mtu === undefined) return;
-    this.#interfaceMtu = mtu;
-    for (const queue of this.txQueues) queue.set(PACKET_LONGEST, mtu + ETHERNET_BYTES);
-  }
-
-  /** What has become of the interface since the last look. */
-  async #lookAtInterface(): Promise<void> {
-    if (this.state !== 'started') return;
-    const { name } = this.#interface;
-    const before = this.#up;
-    try {
-      const index = this.#interface.index();
-      const flags = this.#interface.flags() ?? 0;
-      if (this.#bound !== undefined && (this.#bound !== index || (flags & IFF_UP) === 0)) {
-        this.#say(
-          index === undefined
-            ? `interface ${name} is gone; the link is down until there is one of this name`
-            : `interface ${name} went down`,
-        );
-        await this.#takeDown();
-      }
-      if (this.#bound === undefined && (flags & IFF_UP) !== 0) this.#bringUp();
-      this.#up = this.#bound !== undefined && (flags & IFF_RUNNING) !== 0;
-      if (this.#up) this.#said = '';
-      this.#readMtu();
-      this.#sendOn();
-      this.#explainCuts();
-    } catch (error) {
-      // it may vanish between two calls
-      this.#up = false;
-      this.#say(error instanceof Error ? error.message : String(error));
-    }
-    if (this.#up !== before) this.emit({ type: 'intr_lsc' });
-  }
-
-  /** Opens the sockets and lets the queues run on their rings. */
-  #bringUp(): void {
-    const { name } = this.#interface;
-    const index = this.#interface.index();
-    if (index === undefined) throw this.error('ENODEV', `iface=${name}: the interface is gone`);
+  protected override openSockets(index: number): void {
     const receiving = this.rxQueues.length;
     const count = Math.max(receiving, this.txQueues.length);
     try {
@@ -323,11 +119,7 @@ class AfPacketPort extends BasePort {
         socket.bind(index, pair < receiving);
         if (receiving > 1 && pair < receiving) group = socket.joinFanout(group);
       }
-      this.#bound = index;
-      if (this.#promiscuous) this.#setMembership(PACKET_MR_PROMISC, true);
-      if (this.#allMulticast) this.#setMembership(PACKET_MR_ALLMULTI, true);
     } catch (error) {
-      this.#bound = undefined;
       this.#closePairs();
       throw error;
     }
@@ -338,8 +130,38 @@ class AfPacketPort extends BasePort {
     }
     // until all sockets shared the packets, each got all of them
     if (receiving > 1) for (const queue of this.rxQueues) this.#discardReceived(queue);
-    this.#readMtu();
-    void this.runQueues(true);
+  }
+
+  protected override closeSockets(): void {
+    for (const queue of this.txQueues) if (queue.get(PACKET_RING) !== 0) this.#lost += this.#waiting(queue);
+    this.#takeDrops();
+    for (const queue of [...this.rxQueues, ...this.txQueues]) this.#attach(queue, 0, NO_DESCRIPTOR);
+    this.#closePairs();
+  }
+
+  protected override setMembership(interfaceIndex: number, type: number, on: boolean): void {
+    // of a single socket: the interface counts them
+    this.#pairs[0]?.socket.setMembership(interfaceIndex, type, on);
+  }
+
+  protected override mtuRead(mtu: number): boolean {
+    for (const queue of this.txQueues) queue.set(PACKET_LONGEST, mtu + ETHERNET_BYTES);
+    return false;
+  }
+
+  protected override lookAtSockets(): void {
+    this.#sendOn();
+    this.#explainCuts();
+  }
+
+  #makeQueue(direction: string, index: number): QueueState {
+    const { shape } = this.#options;
+    const queue = new QueueState(this.context.arena, `${direction} queue ${String(index)} of ${this.name}`, this.id);
+    queue.set(PACKET_FRAMES, shape.frames);
+    queue.set(PACKET_FRAME_BYTES, shape.frameBytes);
+    queue.set(PACKET_BLOCK_FRAMES, shape.frames / shape.blocks);
+    queue.set(PACKET_BLOCK_BYTES, shape.blockBytes);
+    return queue;
   }
 
   #openPair(): Pair {
@@ -369,15 +191,6 @@ class AfPacketPort extends BasePort {
     queue.set(Q_FREE, 0);
     queue.set(Q_NOTIFY, 0);
     queue.set(Q_NOTIFY_FD, fd);
-  }
-
-  async #takeDown(): Promise<void> {
-    await this.runQueues(false);
-    for (const queue of this.txQueues) if (queue.get(PACKET_RING) !== 0) this.#lost += this.#waiting(queue);
-    this.#takeDrops();
-    for (const queue of [...this.rxQueues, ...this.txQueues]) this.#attach(queue, 0, NO_DESCRIPTOR);
-    this.#bound = undefined;
-    this.#closePairs();
   }
 
   #closePairs(): void {
@@ -438,7 +251,7 @@ class AfPacketPort extends BasePort {
   #explainCuts(): void {
     if (this.#cutSaid || !this.rxQueues.some((queue) => queue.get(PACKET_CUT) !== 0)) return;
     this.#cutSaid = true;
-    const { name } = this.#interface;
+    const { name } = this.networkInterface;
     const { frameBytes } = this.#options.shape;
     this.context.log(
       `${this.name}: packets longer than ${String(frameBytes - FRAME_RECEIVE_OVERHEAD)} bytes do not fit framesz=${String(frameBytes)} and are dropped; ` +
@@ -478,23 +291,9 @@ function readShape(args: DevargsReader): PacketRingShape {
   return { blockBytes, frameBytes, blocks: frames / inBlock, frames };
 }
 
-function noSuchInterface(device: string, name: string): VirtioError {
-  const names = interfaceNames();
-  const near = nearestName(name, names);
-  return new VirtioError(
-    `${device}: iface=${name}: no such interface in this network namespace; ${near === undefined ? '' : `did you mean ${near}? `}there are: ${names.join(', ')}`,
-    { code: 'ENODEV' },
-  );
-}
-
 function create(context: PortContext, id: number, devargs: Devargs): Promise<AfPacketPort> {
   const args = readDevargs(devargs, KEYS);
   const { name } = devargs;
-  if (!args.has('iface')) {
-    throw new VirtioError(`${name}: iface is mandatory: ${name},iface=NAME; there are: ${interfaceNames().join(', ')}`, { code: 'EINVAL' });
-  }
-  const iface = args.required('iface');
-  checkInterfaceName(`${name}: iface`, iface);
   const queuePairs = args.unsigned('qpairs', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 });
   const shape = readShape(args);
   const qdiscBypass = args.flag('qdisc_bypass', true);
@@ -506,15 +305,8 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<AfP
       { code: 'ENOMEM' },
     );
   }
-  const networkInterface = new NetworkInterface(iface);
+  const { networkInterface, mac } = openInterface(args);
   try {
-    const hardware = networkInterface.hardware();
-    if (hardware === undefined) throw noSuchInterface(name, iface);
-    if (hardware.type !== ARPHRD_ETHER && hardware.type !== ARPHRD_LOOPBACK) {
-      throw new VirtioError(`${name}: iface=${iface}: not an Ethernet interface (its hardware type is ${String(hardware.type)})`, {
-        code: 'EINVAL',
-      });
-    }
     // permission, and whether the kernel takes the sizes: now, and not when the port is started
     using probe = new PacketSocket(name);
     probe.makeRings(shape, qdiscBypass);
@@ -524,7 +316,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<AfP
         name,
         devargs: devargs.text,
         networkInterface,
-        mac: hardware.address,
+        mac,
         queuePairs,
         shape,
         qdiscBypass,

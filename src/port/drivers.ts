@@ -6,6 +6,7 @@
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
 import { afPacket } from './af-packet.ts';
+import { afXdp } from './af-xdp.ts';
 import { nearestName, parseDevargs, type Devargs } from './devargs.ts';
 import { BasePort } from './base-port.ts';
 import { nullDriver } from './null.ts';
@@ -28,7 +29,7 @@ export interface PortDriver {
   readonly create: (context: PortContext, id: number, devargs: Devargs) => Promise<Port>;
 }
 
-const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, tapDriver, afPacket];
+const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, tapDriver, afPacket, afXdp];
 
 /** Every name that a device may start with. */
 export const driverNames: readonly string[] = drivers.flatMap(({ name, aliases }) => [name, ...aliases]);

@@ -4,7 +4,7 @@
  */
 
 /** Which burst functions serve a queue. One name a data path; queue-functions.ts has the table. */
-export type QueueKind = 'virtqueue-driver' | 'virtqueue-device' | 'null' | 'ring' | 'pcap' | 'tap' | 'packet-ring';
+export type QueueKind = 'virtqueue-driver' | 'virtqueue-device' | 'null' | 'ring' | 'pcap' | 'tap' | 'packet-ring' | 'xdp';
 
 export interface QueueHandle {
   readonly kind: QueueKind;

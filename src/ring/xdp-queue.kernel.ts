@@ -33,6 +33,7 @@ import {
   QUEUE_ERROR_INDEX,
   QUEUE_RUNNING,
 } from './queue-layout.ts';
+import { isUnfinished } from './unfinished.kernel.ts';
 import {
   XDP_ADDRESS_INDEX,
   XDP_ADDRESSES,
@@ -235,6 +236,7 @@ export function xdpTransmit(queue: u32, from: u32, packets: u32): u32 {
   let bytes: u32 = 0;
   while (taken < packets) {
     const packet: u32 = ld32(from + (taken << 2));
+    if (isUnfinished(queue, packet) !== 0) break;
     const length: u32 = ld32(packet + MBUF_LENGTH);
     if (fits(queue, packet, length) === 0) {
       taken++;

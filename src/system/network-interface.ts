@@ -9,6 +9,7 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { VirtioError } from './error.ts';
 import { bindNative, errnoName, systemError } from './ffi.ts';
+import { addressOf } from './memory-map.ts';
 
 /** Bytes of a name, its NUL not included (IFNAMSIZ - 1). The kernel cuts longer ones silently. */
 export const INTERFACE_NAME_LIMIT = 15;
@@ -27,10 +28,13 @@ const SIOCSIFMTU = 0x8922;
 export const SIOCSIFHWADDR = 0x8924;
 export const SIOCGIFHWADDR = 0x8927;
 const SIOCGIFINDEX = 0x8933;
+const SIOCETHTOOL = 0x8946;
+const ETHTOOL_GCHANNELS = 0x3c;
 
 // struct ifreq, 40 bytes: name 0..15, then a union
 export const IFREQ_BYTES = 40;
 export const IFREQ_UNION = 16;
+const CHANNELS_BYTES = 40;
 /** In a sockaddr: u16 family (here the hardware type), then the address. */
 const SOCKADDR_DATA = 2;
 
@@ -101,6 +105,20 @@ export class NetworkInterface {
     if (request === undefined) return undefined;
     const address = IFREQ_UNION + SOCKADDR_DATA;
     return { type: request.readUInt16LE(IFREQ_UNION), address: Uint8Array.from(request.subarray(address, address + 6)) };
+  }
+
+  /** How many receive and transmit queues are in use; undefined when the driver does not say, or there is no such interface. */
+  queues(): { readonly receive: number; readonly transmit: number } | undefined {
+    // struct ethtool_channels: u32 command, four limits, then receive, transmit, other and combined; behind it the request
+    const bytes = Buffer.alloc(CHANNELS_BYTES + IFREQ_BYTES);
+    bytes.writeUInt32LE(ETHTOOL_GCHANNELS, 0);
+    const request = bytes.subarray(CHANNELS_BYTES);
+    request.write(this.name, 0, 'utf8');
+    request.writeBigUInt64LE(BigInt(addressOf(bytes)), IFREQ_UNION);
+    const { value } = native.ioctl(this.#socket, SIOCETHTOOL, request);
+    if (value < 0) return undefined;
+    const combined = bytes.readUInt32LE(32);
+    return { receive: combined + bytes.readUInt32LE(20), transmit: combined + bytes.readUInt32LE(24) };
   }
 
   /** Sets and clears IFF_* bits. @throws VirtioError EPERM without CAP_NET_ADMIN */
