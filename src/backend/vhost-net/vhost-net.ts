@@ -18,7 +18,9 @@ import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts'
 import { systemError } from '../../system/ffi.ts';
 import { ioctl } from '../../system/ioctl.ts';
 import { Tap } from '../../system/tap.ts';
+import { OFFLOAD_FEATURES } from '../offload-features.ts';
 import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../backend.ts';
+import { tapFeatures, tapOffloads } from './tap-offloads.ts';
 import { encodeVringFile, NO_FILE, VHOST, VHOST_NET_F_VIRTIO_NET_HDR, type VhostRequest } from '../vhost-ioctl/requests.ts';
 import { encodeMemoryTable, encodeU64, encodeVringAddress, encodeVringState } from '../vhost-user/messages.ts';
 import { VIRTIO_F_VERSION_1, VIRTIO_NET_F_MRG_RXBUF } from '../virtio-features.ts';
@@ -137,7 +139,7 @@ export class VhostNet implements VirtioBackend {
     try {
       const header = (features & (VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MRG_RXBUF)) !== 0n ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
       tap.setHeaderBytes(header);
-      tap.setOffloads(0);
+      tap.setOffloads(tapOffloads(features));
       tap.liftSendLimit();
       try {
         this.#applyMtu(tap, mtu);
@@ -150,7 +152,8 @@ export class VhostNet implements VirtioBackend {
         const inUse = pairRings.some((ring) => ring !== undefined);
         tap.attachQueue(pair, inUse);
         if (!inUse) continue;
-        this.#ask(device, 'SET_FEATURES', encodeU64(features));
+        // offloads are between the driver and the tap; the kernel's vhost-net hands headers through
+        this.#ask(device, 'SET_FEATURES', encodeU64(features & ~OFFLOAD_FEATURES));
         this.#shareMemory(device);
         for (const [ring, queue] of pairRings.entries()) {
           if (queue !== undefined) this.#handOver(pair, ring, queue);
@@ -192,7 +195,8 @@ export class VhostNet implements VirtioBackend {
       this.#mtu = tap.mtu;
       const offered = Buffer.alloc(8);
       this.#ask(this.#devices[0] ?? NO_FILE, 'GET_FEATURES', offered);
-      return { features: offered.readBigUInt64LE() & ~VHOST_NET_F_VIRTIO_NET_HDR, queuePairs, mac: this.#mac };
+      const features = (offered.readBigUInt64LE() & ~VHOST_NET_F_VIRTIO_NET_HDR) | tapFeatures(tap);
+      return { features, queuePairs, mac: this.#mac };
     } catch (error) {
       this.#closeDevice();
       throw error;
