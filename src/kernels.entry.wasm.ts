@@ -1,13 +1,18 @@
 // What asc compiles: every kernel that JavaScript calls.
 export { mbufAllocate, packetFree, packetsFree } from './memory/mempool.kernel';
-export { cutPacket } from './net/cut-packet.kernel';
+export { cutLargePackets } from './net/cut-large.kernel';
+export { cutFragments, cutPacket } from './net/cut-packet.kernel';
+export { answerRequests } from './net/echo.kernel';
 export { setEthernetAddresses, swapEthernetAddresses, swapFiveTuples } from './net/ethernet.kernel';
 export { finishChecksum } from './net/finish-checksum.kernel';
 export { finishPacketChecksum, insertVlan } from './net/finish-packet.kernel';
+export { finishGathering, gatherPackets } from './net/gather.kernel';
 export { generatePackets, spreadFlows } from './net/generate.kernel';
 export { markVlan } from './net/mark-vlan.kernel';
 export { stripVlans } from './net/vlan.kernel';
 export { finishTransmit } from './ring/finish-transmit.kernel';
+export { recomputeChecksums } from './net/recompute-checksums.kernel';
+export { captureBegin, captureCommit } from './ring/capture.kernel';
 export { ringReceive, ringTransmit } from './ring/handle-ring.kernel';
 export { nullReceive, nullTransmit } from './ring/null-queue.kernel';
 export { packetReceive, packetRoom, packetTransmit } from './ring/packet-ring.kernel';

@@ -45,6 +45,14 @@ export interface BasePortOptions {
   readonly mac?: MacAddress;
 }
 
+/** Somebody who wants to know of a port's queues: a capture. */
+export interface QueueObserver {
+  /** A queue was set up, its state at the arena offset `state`; its former state, if it had one, is gone. */
+  queueSetUp(direction: 'receive' | 'transmit', queue: number, state: number): void;
+  /** The port is stopped, and its queues are about to go. */
+  portClosing(): Promise<void>;
+}
+
 export abstract class BasePort<Queue extends QueueState = QueueState> implements Port {
   /** Set again only before the port is configured: a device that failed leaves no gap in the list. */
   id: number;
@@ -63,6 +71,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   #tx: (OwnedQueue<Queue> | undefined)[] = [];
   #watch: NodeJS.Timeout | undefined;
   readonly #listeners = new Set<(event: PortEvent) => void>();
+  readonly #observers = new Set<QueueObserver>();
 
   constructor(context: PortContext, options: BasePortOptions) {
     this.context = context;
@@ -205,6 +214,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       info: { descriptors: made.descriptors, poolName: configuration.pool.name },
       functions: undefined,
     };
+    for (const observer of this.#observers) observer.queueSetUp('receive', queue, made.queue.offset);
     return Promise.resolve();
   }
 
@@ -221,6 +231,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       info: { descriptors: made.descriptors, poolName: undefined },
       functions: undefined,
     };
+    for (const observer of this.#observers) observer.queueSetUp('transmit', queue, made.queue.offset);
     return Promise.resolve();
   }
 
@@ -261,6 +272,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
     await this.stop();
+    for (const observer of [...this.#observers]) await observer.portClosing();
     this.#state = 'closed';
     try {
       await this.closeDevice();
@@ -325,6 +337,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     this.#listeners.add(listener);
     return () => {
       this.#listeners.delete(listener);
+    };
+  }
+
+  /** Tells `observer` of every queue that is set up from now on, until the returned function is called. */
+  observeQueues(observer: QueueObserver): () => void {
+    this.#observers.add(observer);
+    return () => {
+      this.#observers.delete(observer);
     };
   }
 

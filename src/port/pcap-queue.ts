@@ -5,7 +5,6 @@
  */
 import { fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
-import { performance } from 'node:perf_hooks';
 import type { ArenaViews } from '../memory/arena.ts';
 import { CAPTURE_READ_FAILED } from '../net/pcap-format.ts';
 import type { BurstKernel } from '../ring/kernels.ts';
@@ -25,9 +24,9 @@ import {
   FILE_WANTS,
 } from '../ring/pcap-queue.kernel.ts';
 import { Q_BYTES, Q_DESCRIPTORS, Q_DROPPED, Q_ERROR, Q_ERRORS, Q_PACKETS, Q_STATE, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { writePacketTime } from './packet-time.ts';
 
 const TWO_TO_32 = 0x1_0000_0000;
-const NANOSECONDS = 1_000_000_000;
 
 function errnoOf(error: unknown): number {
   const { errno } = error as { readonly errno?: unknown };
@@ -130,24 +129,6 @@ function cutTail(descriptor: number, bytes: number): void {
   }
 }
 
-/** Puts the time into the file's state, in the words in which its records have it. */
-function setTime(u32: Uint32Array, file: number): void {
-  const now = performance.timeOrigin + performance.now();
-  const seconds = Math.floor(now / 1000);
-  const nanoseconds = Math.min(NANOSECONDS - 1, Math.floor((now - seconds * 1000) * 1_000_000));
-  const time = (file + FILE_TIME) >>> 2;
-  if (u32[(file + FILE_BLOCKS) >>> 2] === 0) {
-    u32[time] = seconds;
-    u32[time + 1] = nanoseconds;
-    return;
-  }
-  // seconds * 1e9 has more bits than a number: 1e9 is 512 * 1953125
-  const units = seconds * 1_953_125;
-  const low = (units % 0x80_0000) * 512 + nanoseconds;
-  u32[time] = Math.floor(units / 0x80_0000) + (low >= TWO_TO_32 ? 1 : 0);
-  u32[time + 1] = low >>> 0;
-}
-
 /** The burst of a receive queue: the kernel, and more of the file whenever the kernel has used the buffer up. */
 export function receiveFromFile(views: ArenaViews, queue: number, kernel: BurstKernel): (mbufs: number, count: number) => number {
   const { u32 } = views;
@@ -170,8 +151,10 @@ export function transmitToFile(views: ArenaViews, queue: number, kernel: BurstKe
   const file = u32[(queue + Q_DESCRIPTORS) >>> 2] ?? 0;
   if (file === 0) return (mbufs, count) => kernel(queue, mbufs, count);
   const wants = (file + FILE_WANTS) >>> 2;
+  const time = (file + FILE_TIME) >>> 2;
+  const blocks = (file + FILE_BLOCKS) >>> 2;
   return (mbufs, count) => {
-    setTime(u32, file);
+    writePacketTime(u32, time, u32[blocks] !== 0);
     let done = kernel(queue, mbufs, count);
     while (done < count && u32[wants] !== 0) {
       writePiece(views, queue);

@@ -6,6 +6,7 @@ import { writeSync } from 'node:fs';
 import type { ArenaViews } from '../memory/arena.ts';
 import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
 import {
+  Q_CAPTURE,
   Q_FREE,
   Q_LCORE,
   Q_NOTIFICATIONS,
@@ -19,6 +20,7 @@ import {
   WAITING_HANDLES,
 } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
+import { captureReceived, captureSent } from './capture-queue.ts';
 import { receiveFromFile, transmitToFile } from './pcap-queue.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
 import { receiveFromSocket, transmitToSocket } from './xdp-queue.ts';
@@ -86,8 +88,10 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
 type Burst = (mbufs: number, count: number) => number;
 
 /** Wraps the burst of a transmit queue: a packet that it cannot send as it is gets finished in software, and its parts are sent. */
-function finishing({ kernels, views }: KernelContext, state: number, burst: Burst): Burst {
+function finishing(context: KernelContext, state: number, burst: Burst): Burst {
+  const { kernels, views } = context;
   const { u32 } = views;
+  const captureIndex = (state + Q_CAPTURE) >>> 2;
   const waiting = u32[(state + Q_WAITING) >>> 2] ?? 0;
   const unfinishedIndex = (state + Q_UNFINISHED) >>> 2;
   const firstIndex = (waiting + WAITING_FIRST) >>> 2;
@@ -104,7 +108,7 @@ function finishing({ kernels, views }: KernelContext, state: number, burst: Burs
     return sent === count;
   };
 
-  return (mbufs, count) => {
+  const send: Burst = (mbufs, count) => {
     if (u32[countIndex] !== 0 && !flush()) return 0;
     let moved = burst(mbufs, count);
     while (u32[unfinishedIndex] !== 0) {
@@ -116,14 +120,22 @@ function finishing({ kernels, views }: KernelContext, state: number, burst: Burs
     }
     return moved;
   };
+  return (mbufs, count) => {
+    const capture = u32[captureIndex] ?? 0;
+    return capture === 0 ? send(mbufs, count) : captureSent(context, capture, send, mbufs, count);
+  };
 }
 
 /** Wraps the burst of a receive queue: takes VLAN tags out where the port was told to. */
-function stripping({ kernels, views }: KernelContext, state: number, burst: Burst): Burst {
+function stripping(context: KernelContext, state: number, burst: Burst): Burst {
+  const { kernels, views } = context;
   const { u32 } = views;
+  const captureIndex = (state + Q_CAPTURE) >>> 2;
   const stripIndex = (state + Q_STRIP_VLAN) >>> 2;
   return (mbufs, count) => {
     const moved = burst(mbufs, count);
+    const capture = u32[captureIndex] ?? 0;
+    if (capture !== 0 && moved !== 0) captureReceived(context, capture, mbufs, moved);
     if (u32[stripIndex] !== 0 && moved !== 0) kernels.stripVlans(mbufs, moved);
     return moved;
   };

@@ -9,15 +9,20 @@ import { bindAccess } from '../memory/access.ts';
 import type { Arena, ArenaShare, ArenaViews } from '../memory/arena.ts';
 import { viewsOfShare } from '../memory/arena.ts';
 import * as mempool from '../memory/mempool.kernel.ts';
+import * as cutLarge from '../net/cut-large.kernel.ts';
 import * as cut from '../net/cut-packet.kernel.ts';
+import * as echo from '../net/echo.kernel.ts';
 import * as ethernet from '../net/ethernet.kernel.ts';
 import * as finishChecksum from '../net/finish-checksum.kernel.ts';
 import * as finishPacket from '../net/finish-packet.kernel.ts';
+import * as gather from '../net/gather.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
 import * as markVlan from '../net/mark-vlan.kernel.ts';
+import * as recompute from '../net/recompute-checksums.kernel.ts';
 import * as vlan from '../net/vlan.kernel.ts';
 import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
+import * as capture from './capture.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
 import * as pcap from './pcap-queue.kernel.ts';
 import * as tap from './tap-queue.kernel.ts';
@@ -54,6 +59,8 @@ export interface Kernels {
   readonly tapReceive: BurstKernel;
   readonly tapPrepare: (queue: number, from: number) => number;
   readonly tapSent: (queue: number, from: number, taken: number, sent: number, bytes: number) => void;
+  readonly captureBegin: (entry: number, mbufs: number, count: number) => void;
+  readonly captureCommit: (entry: number, count: number) => void;
   readonly packetReceive: BurstKernel;
   readonly packetTransmit: BurstKernel;
   readonly packetRoom: (queue: number) => number;
@@ -69,6 +76,13 @@ export interface Kernels {
   readonly finishPacketChecksum: (packet: number) => number;
   readonly insertVlan: (packet: number) => number;
   readonly cutPacket: (packet: number, pool: number, lcore: number, to: number, limit: number, keepChecksum: number) => number;
+  /** cutPacket() for fragments of IPv4 packets no longer than `size`. */
+  readonly cutFragments: (packet: number, pool: number, lcore: number, to: number, limit: number, size: number) => number;
+  readonly cutLargePackets: (settings: number, from: number, count: number, to: number, room: number, lcore: number) => number;
+  readonly recomputeChecksums: (settings: number, addresses: number, mbufs: number, count: number) => void;
+  readonly gatherPackets: (settings: number, from: number, count: number, to: number, before: number, lcore: number) => number;
+  readonly finishGathering: (settings: number) => void;
+  readonly answerRequests: (mbufs: number, count: number, mac: number, lcore: number) => number;
   readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
   readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
   readonly markVlan: (mbufs: number, count: number, tci: number) => void;
@@ -92,10 +106,14 @@ function moduleBytes(): WebAssembly.Module {
 const javascript: Kernels = {
   ...mempool,
   ...cut,
+  ...cutLarge,
+  ...echo,
   ...ethernet,
   ...finishChecksum,
   ...finishPacket,
+  ...gather,
   ...generate,
+  ...recompute,
   ...markVlan,
   ...vlan,
   ...finishTransmit,
@@ -103,6 +121,7 @@ const javascript: Kernels = {
   ...nothing,
   ...pcap,
   ...tap,
+  ...capture,
   ...packetRing,
   ...deviceDequeue,
   ...deviceEnqueue,

@@ -67,6 +67,8 @@ export const Q_UNFINISHED: u32 = 112;
 export const Q_WAITING: u32 = 116;
 /** u32: receive: 1 when VLAN tags are taken out of packets. */
 export const Q_STRIP_VLAN: u32 = 120;
+/** u32: offset of the first capture's entry (capture-layout.ts); 0: nobody listens. */
+export const Q_CAPTURE: u32 = 124;
 
 /** Counters: two u32 each, low word first. */
 export const Q_PACKETS: u32 = 128;
