@@ -118,6 +118,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
   /** Device work in order: an offer may come while the last one is still being taken. */
   #work: Promise<void> = Promise.resolve();
   #up = false;
+  /** What a device that knows it says of its own link. */
+  #carrier = true;
   #promiscuous = false;
   #allMulticast = false;
 
@@ -149,6 +151,10 @@ export class VirtioPort extends BasePort<DriverQueue> {
       },
       onLost: () => {
         void this.#enqueue(() => this.#lost());
+      },
+      onLink: (up) => {
+        this.#carrier = up;
+        if (this.#up) this.emit({ type: 'intr_lsc' });
       },
     });
   }
@@ -209,7 +215,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   link(): Link {
-    return { up: this.#up, speed: this.#options.speed, fullDuplex: true, autonegotiation: true };
+    return { up: this.#up && this.#carrier, speed: this.#options.speed, fullDuplex: true, autonegotiation: true };
   }
 
   override extendedStatistics(): readonly ExtendedStatistic[] {
