@@ -28,6 +28,8 @@ export interface ForwardingPlan {
   readonly retry: { readonly count: number; readonly delay: number } | undefined;
   /** Segment sizes in bytes of the packets that txonly and tx_first make. */
   readonly txSegments: readonly number[];
+  /** Those packets have a random number of the segments, from the first up; undefined for no. */
+  readonly randomSegments?: boolean | undefined;
   readonly flowgenFlows: number;
   readonly verbose: number;
   /** Bursts of generated packets that every stream's transmit queue gets before the engine starts. */

@@ -2,6 +2,7 @@
  * The forwarding lcores of a process, from the main thread: Workers started, plans handed out, grace periods waited for.
  * @module
  */
+import { randomInt } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { Arena } from '../memory/arena.ts';
 import type { Mempool } from '../memory/mempool.ts';
@@ -9,8 +10,10 @@ import {
   TEMPLATE_FLOWS,
   TEMPLATE_HEADER_BYTES,
   TEMPLATE_HEADERS,
+  TEMPLATE_LEAST_SEGMENTS,
   TEMPLATE_LENGTH,
   TEMPLATE_POOL,
+  TEMPLATE_RANDOM,
   TEMPLATE_SEGMENT_LENGTHS,
   TEMPLATE_SEGMENTS,
 } from '../net/generate.kernel.ts';
@@ -304,6 +307,11 @@ export class WorkerLcores implements Lcores {
     set(TEMPLATE_SEGMENTS, plan.txSegments.length);
     set(TEMPLATE_HEADER_BYTES, GENERATED_HEADER_BYTES);
     set(TEMPLATE_FLOWS, plan.flowgenFlows);
+    // headers that do not fit the first segment are cut, and their lengths could not be set
+    if (plan.randomSegments === true && (plan.txSegments[0] ?? 0) >= GENERATED_HEADER_BYTES) {
+      set(TEMPLATE_LEAST_SEGMENTS, 1);
+      set(TEMPLATE_RANDOM, randomInt(1, 0xffff_ffff));
+    }
     for (const [index, segment] of plan.txSegments.entries()) set(TEMPLATE_SEGMENT_LENGTHS + 4 * index, segment);
     u8.set(generatedHeaders({ source, destination: stream.peer, length, ...flow }), template + TEMPLATE_HEADERS);
     return { stream, area };

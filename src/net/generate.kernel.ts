@@ -19,6 +19,13 @@ export const TEMPLATE_SCRATCH: u32 = 16;
 /** flowgen: flows in all, and the next one. */
 export const TEMPLATE_FLOWS: u32 = 20;
 export const TEMPLATE_NEXT_FLOW: u32 = 24;
+/**
+ * Fewest segments of a packet: each has a random number from it to TEMPLATE_SEGMENTS. 0: every packet has all. The first
+ * segment holds the headers then, which are Ethernet, IPv4 without options and UDP.
+ */
+export const TEMPLATE_LEAST_SEGMENTS: u32 = 28;
+/** What the random numbers are made from; not 0. */
+export const TEMPLATE_RANDOM: u32 = 32;
 export const TEMPLATE_SEGMENT_LENGTHS: u32 = 64;
 /** Segments of a generated packet at most (testpmd's limit). */
 export const SEGMENT_LIMIT: u32 = 255;
@@ -36,14 +43,20 @@ export function generatePackets(template: u32, lcore: u32, to: u32, packets: u32
   const segments: u32 = ld32(template + TEMPLATE_SEGMENTS);
   const first: u32 = ld32(template + TEMPLATE_SEGMENT_LENGTHS);
   const headerBytes: u32 = ld32(template + TEMPLATE_HEADER_BYTES);
+  const least: u32 = ld32(template + TEMPLATE_LEAST_SEGMENTS);
   for (let index: u32 = 0; index < packets; index++) {
     const packet: u32 = ld32(to + (index << 2));
     st32(packet + MBUF_LENGTH, length);
     st32(packet + MBUF_SEGMENT_LENGTH, first);
     // a buffer that comes round again holds the headers already
     copyWhereDifferent(ld32(packet + MBUF_DATA), template + TEMPLATE_HEADERS, headerBytes < first ? headerBytes : first);
+    let count: u32 = segments;
+    if (least !== 0) {
+      count = least + (nextRandom(template) % (segments - least + 1));
+      shorten(packet, template, count);
+    }
     let last: u32 = packet;
-    for (let segment: u32 = 1; segment < segments; segment++) {
+    for (let segment: u32 = 1; segment < count; segment++) {
       if (mbufAllocate(pool, lcore, template + TEMPLATE_SCRATCH, 1) === 0) {
         st16(packet + MBUF_SEGMENTS, segment);
         packetsFree(to, packets, lcore);
@@ -54,7 +67,7 @@ export function generatePackets(template: u32, lcore: u32, to: u32, packets: u32
       st32(last + MBUF_NEXT, more);
       last = more;
     }
-    if (segments !== 1) st16(packet + MBUF_SEGMENTS, segments);
+    if (count !== 1) st16(packet + MBUF_SEGMENTS, count);
   }
   return packets;
 }
@@ -68,9 +81,37 @@ function adjustChecksum(field: u32, before: u32, after: u32): void {
   stu16(field, ~sum & 0xffff);
 }
 
+/** The other order of the bytes of a u16. */
+function swapHalf(value: u32): u32 {
+  return ((value >>> 8) | (value << 8)) & 0xffff;
+}
+
 /** The other order of the bytes of a u32. */
 function swap(value: u32): u32 {
   return ((value >>> 24) | ((value >>> 8) & 0xff00) | ((value & 0xff00) << 8) | (value << 24)) >>> 0;
+}
+
+/** Marsaglia's xorshift: what is random here need not be hard to guess. */
+function nextRandom(template: u32): u32 {
+  let state: u32 = ld32(template + TEMPLATE_RANDOM);
+  state = (state ^ (state << 13)) >>> 0;
+  state = (state ^ (state >>> 17)) >>> 0;
+  state = (state ^ (state << 5)) >>> 0;
+  st32(template + TEMPLATE_RANDOM, state);
+  return state;
+}
+
+/** Writes the length of a packet of the first `count` segments into its mbuf and its headers. */
+function shorten(packet: u32, template: u32, count: u32): void {
+  let length: u32 = 0;
+  for (let segment: u32 = 0; segment < count; segment++) length += ld32(template + TEMPLATE_SEGMENT_LENGTHS + (segment << 2));
+  st32(packet + MBUF_LENGTH, length);
+  const ip: u32 = ld32(packet + MBUF_DATA) + 14;
+  const before: u32 = ldu16(ip + 2);
+  const after: u32 = swapHalf(length - 14);
+  adjustChecksum(ip + 10, before, after);
+  stu16(ip + 2, after);
+  stu16(ip + 24, swapHalf(length - 34));
 }
 
 /** Gives packets made after a template their flow: the destination IPv4 address counts through TEMPLATE_FLOWS values. */

@@ -6,9 +6,11 @@ import {
   TEMPLATE_FLOWS,
   TEMPLATE_HEADER_BYTES,
   TEMPLATE_HEADERS,
+  TEMPLATE_LEAST_SEGMENTS,
   TEMPLATE_LENGTH,
   TEMPLATE_NEXT_FLOW,
   TEMPLATE_POOL,
+  TEMPLATE_RANDOM,
   TEMPLATE_SEGMENT_LENGTHS,
   TEMPLATE_SEGMENTS,
 } from '../../src/net/generate.kernel.ts';
@@ -65,6 +67,26 @@ describe.each(TARGETS)('generating packets on %s', (target) => {
       expect(pool.free()).toBe(256);
     },
   );
+
+  it('makes packets of any number of the segments, with their lengths and the checksum right', () => {
+    const segments = [60, 1, 1000, 63];
+    const offset = template(segments);
+    bench.st32(offset + TEMPLATE_LEAST_SEGMENTS, 2);
+    bench.st32(offset + TEMPLATE_RANDOM, 0x9e37_79b9);
+    const lengths = new Set<number>();
+    for (let turn = 0; turn < 4; turn++) {
+      const packets = make(offset, 16);
+      for (const packet of packets) {
+        const bytes = bench.bytesOf(packet);
+        lengths.add(bytes.length);
+        expect([bytes.readUInt16BE(16), bytes.readUInt16BE(38)]).toEqual([bytes.length - 14, bytes.length - 34]);
+        expect(sum16(bytes.subarray(14, 34))).toBe(0xffff);
+      }
+      free(packets);
+      expect(pool.free()).toBe(256);
+    }
+    expect([...lengths].sort((one, other) => one - other)).toEqual([61, 1061, 1124]);
+  });
 
   it('cuts the headers where the first segment ends', () => {
     const packet = bench.packet(pool, Buffer.alloc(100, 0x33)) ?? 0;

@@ -381,6 +381,7 @@ export class Forwarding {
         burst: settings.burst,
         retry: this.#retrying ? this.#retry : undefined,
         txSegments: settings.txSegments,
+        randomSegments: settings.txSplit === 'rand' && this.#engine !== 'flowgen',
         flowgenFlows: this.#options.flowgenFlows,
         verbose: settings.verbose,
         txFirst,
