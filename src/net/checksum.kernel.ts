@@ -28,20 +28,22 @@ export function addSum(from: u32, bytes: u32, sum: u32): u32 {
   return foldSum(sumWords(from, bytes) + sum);
 }
 
-/** Adds the words of a packet, from its byte `start` to its end, across segments of any length; the sum comes back in 16 bits. */
-export function addPacketSum(packet: u32, start: u32, before: u32): u32 {
+/** Adds the words of a packet, from its byte `start` to before `end`, across segments of any length; the sum comes back in 16 bits. */
+export function addPacketSum(packet: u32, start: u32, end: u32, before: u32): u32 {
   let sum: u32 = before;
   let skip: u32 = start;
+  let left: u32 = end - start;
   let odd: u32 = 0;
   let mbuf: u32 = packet;
-  while (mbuf !== 0) {
+  while (mbuf !== 0 && left !== 0) {
     const length: u32 = ld32(mbuf + MBUF_SEGMENT_LENGTH);
     if (skip < length) {
-      const bytes: u32 = length - skip;
+      const bytes: u32 = length - skip < left ? length - skip : left;
       const part: u32 = addSum(ld32(mbuf + MBUF_DATA) + skip, bytes, 0);
       // bytes that lie at odd places of the packet are the other halves of their words
       sum = foldSum(sum + (odd !== 0 ? swapBytes16(part) : part));
       odd ^= bytes & 1;
+      left -= bytes;
       skip = 0;
     } else skip -= length;
     mbuf = ld32(mbuf + MBUF_NEXT);

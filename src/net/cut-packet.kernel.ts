@@ -38,6 +38,7 @@ import {
   ipVersion,
   isFragment,
   parseHeaders,
+  payloadStart,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   transportStart,
@@ -46,7 +47,7 @@ import {
 /** cutPacket: the packet cannot be cut, whatever mbufs there are. */
 export const CUT_MALFORMED: u32 = 0xffffffff;
 
-const UDP_BYTES: u32 = 8;
+const MORE_FRAGMENTS: u32 = 0x2000;
 const TCP_SEQUENCE: u32 = 4;
 const TCP_FLAGS: u32 = 13;
 const TCP_FIN_PSH: u32 = 0x09;
@@ -85,16 +86,11 @@ function readFrom(packet: u32, place: u32): void {
 
 /** Bytes of headers before the payload in the `length` bytes at `frame`; 0 when they are not what the flags say. */
 function headerBytes(frame: u32, length: u32, flags: u32): u32 {
-  if (parseHeaders(frame, length) === 0 || isFragment !== 0) return 0;
+  if (parseHeaders(frame, 0, length) === 0 || isFragment !== 0) return 0;
   const kind: u32 = flags & MBUF_WORK_SEGMENTS;
-  if (kind === MBUF_WORK_UDP) {
-    if (ipProtocol !== PROTOCOL_UDP || transportStart + UDP_BYTES > length) return 0;
-    return transportStart + UDP_BYTES;
-  }
-  if (kind !== (ipVersion === 4 ? MBUF_WORK_TCP4 : MBUF_WORK_TCP6) || ipProtocol !== PROTOCOL_TCP) return 0;
-  if (transportStart + 20 > length) return 0;
-  const header: u32 = (ld8(frame + transportStart + 12) >>> 4) << 2;
-  return header < 20 || transportStart + header > length ? 0 : transportStart + header;
+  const tcp: u32 = ipVersion === 4 ? MBUF_WORK_TCP4 : MBUF_WORK_TCP6;
+  if (kind !== (ipProtocol === PROTOCOL_UDP ? MBUF_WORK_UDP : tcp)) return 0;
+  return payloadStart(frame, length);
 }
 
 /** Fills one mbuf, or a chain of them, with the next `bytes` of payload behind `headers` bytes; 0 when mbufs ran out. */
@@ -180,9 +176,16 @@ function finishTransport(packet: u32, keepChecksum: u32): void {
     st32(packet + MBUF_FLAGS, ld32(packet + MBUF_FLAGS) | MBUF_WORK_CHECKSUM);
     return;
   }
-  let sum: u32 = ~addPacketSum(packet, transportStart, 0) & 0xffff;
+  let sum: u32 = ~addPacketSum(packet, transportStart, ld32(packet + MBUF_LENGTH), 0) & 0xffff;
   if (sum === 0 && ipProtocol === PROTOCOL_UDP) sum = 0xffff;
   stu16(ld32(packet + MBUF_DATA) + transportStart + field, sum);
+}
+
+/** Takes `packets` mbufs, the first of them being there already; all or none. */
+function allocateRest(pool: u32, lcore: u32, to: u32, packets: u32): u32 {
+  if (packets === 1 || mbufAllocate(pool, lcore, to + 4, packets - 1) !== 0) return 1;
+  packetsFree(to, 1, lcore);
+  return 0;
 }
 
 /**
@@ -211,10 +214,7 @@ export function cutPacket(packet: u32, pool: u32, lcore: u32, to: u32, limit: u3
     packetsFree(to, 1, lcore);
     return CUT_MALFORMED;
   }
-  if (packets > 1 && mbufAllocate(pool, lcore, to + 4, packets - 1) === 0) {
-    packetsFree(to, 1, lcore);
-    return 0;
-  }
+  if (allocateRest(pool, lcore, to, packets) === 0) return 0;
   // the first one last: the others are given its headers as they came
   readFrom(packet, headers + (payload < size ? payload : size));
   for (let turn: u32 = 1; turn <= packets; turn++) {
@@ -233,6 +233,48 @@ export function cutPacket(packet: u32, pool: u32, lcore: u32, to: u32, limit: u3
     writeIpHeader(frame, headers + bytes, index);
     writeTransportHeader(frame, headers + bytes, index, done, index === packets - 1 ? 1 : 0);
     finishTransport(head, keepChecksum);
+  }
+  return packets;
+}
+
+/**
+ * Cuts an IPv4 packet into fragments (RFC 791, 3.2) that are no longer than `size` bytes with their Ethernet header; whether it
+ * forbids that does not matter here. Its transport checksum must be finished. For the rest as cutPacket().
+ */
+export function cutFragments(packet: u32, pool: u32, lcore: u32, to: u32, limit: u32, size: u32): u32 {
+  const length: u32 = ld32(packet + MBUF_LENGTH);
+  if (limit === 0 || mbufAllocate(pool, lcore, to, 1) === 0) return limit === 0 ? CUT_MALFORMED : 0;
+  const first: u32 = ld32(to);
+  const room: u32 = ld32(first + MBUF_ROOM) - MBUF_HEADROOM;
+  const front: u32 = ld32(first + MBUF_DATA);
+  const looked: u32 = length < room ? length : room;
+  readFrom(packet, 0);
+  readOn(front, looked);
+  const found: u32 = parseHeaders(front, 0, looked);
+  const headers: u32 = transportStart;
+  // offsets count units of eight bytes
+  const part: u32 = size > headers ? (size - headers) & 0xfff8 : 0;
+  const payload: u32 = length - headers;
+  const packets: u32 = part === 0 ? 0 : ((payload + part - 1) / part) >>> 0;
+  if (found === 0 || ipVersion !== 4 || headers !== ipStart + 20 || isFragment !== 0 || packets === 0 || packets > limit) {
+    packetsFree(to, 1, lcore);
+    return CUT_MALFORMED;
+  }
+  if (allocateRest(pool, lcore, to, packets) === 0) return 0;
+  readFrom(packet, headers);
+  for (let index: u32 = 0; index < packets; index++) {
+    const head: u32 = ld32(to + (index << 2));
+    const frame: u32 = ld32(head + MBUF_DATA);
+    const done: u32 = index * part;
+    const bytes: u32 = payload - done < part ? payload - done : part;
+    if (index !== 0) copyBytes(frame, front, headers);
+    if (fillPacket(head, headers, bytes, pool, lcore, to + (index << 2)) === 0) {
+      packetsFree(to, packets, lcore);
+      return 0;
+    }
+    copyMetadata(head, packet);
+    stu16(frame + ipStart + 6, swapBytes16((done >>> 3) | (index === packets - 1 ? 0 : MORE_FRAGMENTS)));
+    writeIpHeader(frame, headers + bytes, 0);
   }
   return packets;
 }

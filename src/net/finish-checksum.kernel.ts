@@ -22,7 +22,7 @@ import {
  * @returns 1, or 0 when there is no partial checksum where it ought to be
  */
 export function finishChecksum(packet: u32, length: u32): u32 {
-  if (parseHeaders(packet, length) === 0 || ipEnd > length || isFragment !== 0) return 0;
+  if (parseHeaders(packet, 0, length) === 0 || ipEnd > length || isFragment !== 0) return 0;
   const field: u32 = checksumField(ipProtocol);
   if (field === 0 || transportStart + field + 2 > ipEnd) return 0;
   const bytes: u32 = ipEnd - transportStart;

@@ -53,8 +53,9 @@ export function finishPacketChecksum(packet: u32): u32 {
   const start: u32 = ld16(packet + MBUF_CHECKSUM_START);
   const offset: u32 = ld16(packet + MBUF_CHECKSUM_OFFSET);
   const field: u32 = start + offset;
-  if (field + 2 > ld32(packet + MBUF_LENGTH)) return 0;
-  let sum: u32 = ~addPacketSum(packet, start, 0) & 0xffff;
+  const length: u32 = ld32(packet + MBUF_LENGTH);
+  if (field + 2 > length) return 0;
+  let sum: u32 = ~addPacketSum(packet, start, length, 0) & 0xffff;
   if (sum === 0 && offset === UDP_CHECKSUM_FIELD) sum = 0xffff;
   if (field + 2 <= ld32(packet + MBUF_SEGMENT_LENGTH)) stu16(ld32(packet + MBUF_DATA) + field, sum);
   else {

@@ -54,47 +54,69 @@ function skipExtensions(frame: u32, start: u32, length: u32): u32 {
 }
 
 /**
- * Finds the headers of the Ethernet frame of which `length` bytes are at `frame`.
- * @returns 1 when there is a whole IPv4 or IPv6 header, else 0
+ * Finds what is in the IP packet that begins at byte `start` of the frame of which `length` bytes are at `frame`.
+ * @returns 1 when there is a whole header of that version, else 0
  */
-export function parseHeaders(frame: u32, length: u32): u32 {
+export function parseIp(frame: u32, start: u32, length: u32, version: u32): u32 {
   ipVersion = 0;
   isFragment = 0;
   ipProtocol = 0;
-  ipStart = ETHERNET_BYTES;
+  ipStart = start;
   ipEnd = 0;
   transportStart = 0;
-  if (length < ETHERNET_BYTES) return 0;
-  let at: u32 = ETHERNET_BYTES;
-  let type: u32 = ldu16(frame + at - 2);
-  while ((type === TYPE_VLAN || type === TYPE_SERVICE_VLAN) && at + 4 <= length) {
-    at += 4;
-    type = ldu16(frame + at - 2);
-  }
-  ipStart = at;
-  const ip: u32 = frame + at;
-  if (type === TYPE_IPV4 && at + 20 <= length) {
+  const ip: u32 = frame + start;
+  if (version === 4 && start + 20 <= length) {
     const header: u32 = (ld8(ip) & 15) << 2;
-    if (header < 20 || at + header > length) return 0;
+    if (header < 20 || start + header > length) return 0;
     ipVersion = 4;
-    ipEnd = at + networkU16(ip + 2);
+    ipEnd = start + networkU16(ip + 2);
     ipProtocol = ld8(ip + 9);
     isFragment = (networkU16(ip + 6) & 0x3fff) !== 0 ? 1 : 0;
-    transportStart = at + header;
+    transportStart = start + header;
     return 1;
   }
-  if (type === TYPE_IPV6 && at + 40 <= length) {
+  if (version === 6 && start + 40 <= length) {
     ipVersion = 6;
-    ipEnd = at + 40 + networkU16(ip + 4);
+    ipEnd = start + 40 + networkU16(ip + 4);
     ipProtocol = ld8(ip + 6);
-    transportStart = skipExtensions(frame, at, length);
+    transportStart = skipExtensions(frame, start, length);
     return 1;
   }
   return 0;
+}
+
+/** First byte behind the Ethernet header that begins at byte `start`, and behind its VLAN tags; the type is at the two bytes before. */
+export function skipEthernet(frame: u32, start: u32, length: u32): u32 {
+  let at: u32 = start + ETHERNET_BYTES;
+  while (at + 4 <= length) {
+    const type: u32 = ldu16(frame + at - 2);
+    if (type !== TYPE_VLAN && type !== TYPE_SERVICE_VLAN) break;
+    at += 4;
+  }
+  return at;
+}
+
+/**
+ * Finds the headers of an Ethernet frame that begins at byte `start` of the `length` bytes at `frame`: 0, or further on in a tunnel.
+ * @returns 1 when there is a whole IPv4 or IPv6 header, else 0
+ */
+export function parseHeaders(frame: u32, start: u32, length: u32): u32 {
+  if (start + ETHERNET_BYTES > length) return 0;
+  const at: u32 = skipEthernet(frame, start, length);
+  const type: u32 = ldu16(frame + at - 2);
+  return parseIp(frame, at, length, type === TYPE_IPV4 ? 4 : type === TYPE_IPV6 ? 6 : 0);
 }
 
 /** First byte of the checksum field, counted from the transport header; 0 for a protocol that is neither TCP nor UDP. */
 export function checksumField(protocol: u32): u32 {
   if (protocol === PROTOCOL_TCP) return 16;
   return protocol === PROTOCOL_UDP ? 6 : 0;
+}
+
+/** First byte of the payload behind the TCP or UDP header that was found; 0 when it is neither, or not whole within `length`. */
+export function payloadStart(frame: u32, length: u32): u32 {
+  if (ipProtocol === PROTOCOL_UDP) return transportStart + 8 > length ? 0 : transportStart + 8;
+  if (ipProtocol !== PROTOCOL_TCP || transportStart + 20 > length) return 0;
+  const header: u32 = (ld8(frame + transportStart + 12) >>> 4) << 2;
+  return header < 20 || transportStart + header > length ? 0 : transportStart + header;
 }
