@@ -60,17 +60,29 @@ case $INPUT in
     end_session
     ;;
   *)
+    # Opened for reading and writing first: opening one end of a FIFO would wait for the other, and a child that ends meanwhile
+    # interrupts that.
     mkfifo /vm/in /vm/out /vm/err
-    cat /vm/out > /dev/vport0p3 &
+    exec 4<> /vm/out 5<> /vm/err 6< /vm/out 7< /vm/err
+    cat <&6 > /dev/vport0p3 4>&- 5>&- 6>&- 7>&- &
     out=$!
-    cat /vm/err > /dev/vport0p4 &
+    cat <&7 > /dev/vport0p4 4>&- 5>&- 6>&- 7>&- &
     err=$!
-    if [ "$INPUT" = pipe ]; then cat /dev/vport0p2 > /vm/in & else : > /vm/in & fi
-    input=$!
-    env -i PATH="$COMMAND_PATH" HOME=/root TERM=dumb setsid /bin/sh /vm/command < /vm/in > /vm/out 2> /vm/err
+    exec 6>&- 7>&-
+    input=
+    if [ "$INPUT" = pipe ]; then
+      exec 6<> /vm/in 7< /vm/in
+      cat /dev/vport0p2 >&6 4>&- 5>&- 7>&- &
+      input=$!
+      exec 6>&-
+    else
+      exec 7< /dev/null
+    fi
+    env -i PATH="$COMMAND_PATH" HOME=/root TERM=dumb setsid /bin/sh /vm/command <&7 >&4 2>&5 4>&- 5>&- 7>&-
     status=$?
+    exec 4>&- 5>&- 7>&-
     end_session
-    kill $input 2> /dev/null
+    [ -z "$input" ] || kill "$input" 2> /dev/null
     wait $out $err
     ;;
 esac

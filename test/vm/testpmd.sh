@@ -1,51 +1,84 @@
 # Drives testpmds inside the test machine by their prompts; sourced by the commands of the tests.
 #
-#   launch NAME PROGRAM ARGUMENT...   starts a testpmd and waits for its prompt
+#   launch NAME PROGRAM ARGUMENT...   starts a testpmd and waits for its prompt, or without -i for its `Press enter to exit`
 #   say NAME COMMAND                  types a command, waits for the next prompt, prints the answer
-#   leave NAME                        types quit; its status is the program's
+#   tell NAME COMMAND                 the same, printing nothing
+#   leave NAME                        types quit, which is also the line that ends one without -i; its status is the program's
 #   until_true SECONDS COMMAND...     repeats a command until it succeeds
+#   mark TEXT                         begins a section of the output
 #
-# What NAME printed is in /tmp/NAME.log, its process number in /tmp/NAME.pid.
+# What NAME printed is in /tmp/NAME.log, its process number in /tmp/NAME.pid. What does not come about in its time ends everything
+# with status 97 and the last that the programs printed.
 
+# Seconds for a program to answer: a busy host has the machine wait.
+PATIENCE=60
+
+mark() { printf '\n== %s\n' "$1"; }
+value() { cat "/sys/class/net/$1/$2"; }
+# an interface on which only the test sends
+quiet_interface() { echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"; }
 prompts() { grep -o 'testpmd> ' "/tmp/$1.log" | wc -l; }
 has_prompts() { [ "$(prompts "$1")" -ge "$2" ]; }
-value() { cat "/sys/class/net/$1/$2"; }
+printed() { grep -q -e "$2" "/tmp/$1.log"; }
+
+seconds() {
+  read -r now rest < /proc/uptime
+  echo "${now%.*}"
+}
+
+give_up() {
+  echo "$*"
+  tail -n 40 /tmp/*.log
+  exit 97
+}
 
 until_true() {
-  tries=$(($1 * 20))
+  end=$(($(seconds) + $1))
   shift
   until "$@"; do
-    tries=$((tries - 1))
-    if [ "$tries" -le 0 ]; then
-      echo "in vain: $*"
-      tail -n 40 /tmp/*.log
-      exit 97
-    fi
-    sleep 0.05
+    [ "$(seconds)" -lt "$end" ] || give_up "in vain: $*"
+    sleep 0.1
   done
 }
+
+has_ended() {
+  case "$(cat "/proc/$(cat "/tmp/$1.pid")/stat" 2> /dev/null)" in
+    '' | *') Z '*) true ;;
+    *) false ;;
+  esac
+}
+
+is_ready() { printed "$1" 'testpmd> ' || printed "$1" 'Press enter to exit' || has_ended "$1"; }
 
 launch() {
   name=$1
   shift
+  rm -f "/tmp/$name.in"
   mkfifo "/tmp/$name.in"
   : > "/tmp/$name.log"
   stdbuf -o0 "$@" < "/tmp/$name.in" > "/tmp/$name.log" 2>&1 &
   echo $! > "/tmp/$name.pid"
   # the input stays open between two commands
   sleep 100000 > "/tmp/$name.in" &
-  until_true 60 has_prompts "$name" 1
+  echo $! > "/tmp/$name.holder"
+  until_true $PATIENCE is_ready "$name"
+  ! has_ended "$name" || give_up "ended: $*"
 }
 
 say() {
   seen=$(prompts "$1")
   from=$(wc -c < "/tmp/$1.log")
   printf '%s\n' "$2" > "/tmp/$1.in"
-  until_true 60 has_prompts "$1" $((seen + 1))
+  until_true $PATIENCE has_prompts "$1" $((seen + 1))
   tail -c +$((from + 1)) "/tmp/$1.log"
+  echo
 }
+
+tell() { say "$@" > /dev/null; }
 
 leave() {
   echo quit > "/tmp/$1.in"
+  kill "$(cat "/tmp/$1.holder")"
+  until_true $PATIENCE has_ended "$1"
   wait "$(cat "/tmp/$1.pid")"
 }

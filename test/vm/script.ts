@@ -1,0 +1,35 @@
+/**
+ * Lines of shell in the test machine that drive testpmds by the functions of testpmd.sh, and what they printed.
+ * @module
+ */
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { runInMachine } from './machine.ts';
+
+const FUNCTIONS = fileURLToPath(new URL('testpmd.sh', import.meta.url));
+
+/** Milliseconds for a test of several starts of testpmd: minutes on a busy host with emulation. */
+export const SCRIPT_LIMIT = 300_000;
+const ENDING = 10_000;
+
+export interface Printed {
+  readonly text: string;
+  /** Every `name: value` line. */
+  readonly values: ReadonlyMap<string, string>;
+  /** What follows `mark TEXT`; empty when there is no such mark. */
+  section(mark: string): string;
+}
+
+/** Runs the lines; a status other than 0 fails the test with all that they printed. */
+export async function runScript(lines: string): Promise<Printed> {
+  const { status, stdout, stderr } = await runInMachine({ command: `. ${FUNCTIONS}\n${lines}`, limit: SCRIPT_LIMIT - ENDING });
+  expect(status, `${stdout}\n${stderr}`).toBe(0);
+  const pairs = [...stdout.matchAll(/^([a-z][a-z0-9 ]*): (.*)$/gm)].map(([, key = '', value = '']) => [key, value] as const);
+  const sections = new Map(
+    `\n${stdout}`
+      .split('\n== ')
+      .slice(1)
+      .map((part) => [part.slice(0, part.indexOf('\n')), part.slice(part.indexOf('\n') + 1)]),
+  );
+  return { text: stdout, values: new Map(pairs), section: (mark) => sections.get(mark) ?? '' };
+}
