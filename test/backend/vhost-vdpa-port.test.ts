@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest';
+import { VhostVdpa } from '../../src/backend/vhost-vdpa/vhost-vdpa.ts';
+import { VirtioPort } from '../../src/port/virtio-port.ts';
+import { QUEUE_RUNNING } from '../../src/ring/queue-layout.ts';
+import { DeviceQueue } from '../../src/ring/virtqueue.ts';
+import { until } from '../support/deadline.ts';
+import { PortBench } from '../support/port-pair.ts';
+import { frame } from '../support/ring-pair.ts';
+import { VdpaModel, type VdpaModelOptions } from '../support/vhost-vdpa-model.ts';
+
+describe('a virtio port on a vDPA device (a model)', () => {
+  async function portOn(
+    bench: PortBench,
+    options: VdpaModelOptions = {},
+  ): Promise<{ readonly port: VirtioPort; readonly model: VdpaModel }> {
+    const { context } = bench;
+    const model = new VdpaModel(context.arena, options);
+    const port = new VirtioPort(context, {
+      id: 0,
+      name: 'virtio_user0',
+      devargs: '',
+      driverName: 'net_virtio_user',
+      mac: Uint8Array.of(2, 9, 9, 9, 9, 9),
+      queuePairs: 1,
+      queueSize: 64,
+      mergeable: true,
+      inOrder: true,
+      controlQueue: false,
+      speed: 0,
+      makeBackend: (events) =>
+        new VhostVdpa({
+          arena: context.arena,
+          path: model.path,
+          queuePairs: 1,
+          queueSize: 64,
+          mac: undefined,
+          events,
+          log: context.log,
+          system: model.system,
+        }),
+    });
+    await port.probe();
+    await bench.setUp(port, 1);
+    return { port, model };
+  }
+
+  /** The device's end of a ring, where the kernel was told that it is. */
+  function deviceEnd(bench: PortBench, model: VdpaModel, index: number): DeviceQueue {
+    const { descriptors = 0n, available = 0n, used = 0n, size = 0 } = model.rings[index] ?? {};
+    const queue = new DeviceQueue(bench.context.arena, { name: 'device', port: 1, pool: bench.pool.offset });
+    queue.attach({
+      size,
+      descriptors: Number(descriptors),
+      available: Number(available),
+      used: Number(used),
+      features: 0,
+      headerBytes: 12,
+      regions: bench.bench.regions(),
+    });
+    queue.setState(QUEUE_RUNNING);
+    return queue;
+  }
+
+  it('has its rings and packets where the device looks for them', async () => {
+    await using bench = new PortBench();
+    const { port, model } = await portOn(bench, { features: (1n << 32n) | (1n << 33n) | (1n << 5n) });
+    await port.start();
+    expect(port.link().up).toBe(true);
+    expect([...port.mac]).toEqual([2, 0, 0, 0, 0, 1]);
+    const { kernels } = bench.context.main;
+    const [toDriver, fromDriver] = [deviceEnd(bench, model, 0), deviceEnd(bench, model, 1)];
+    for (let round = 0; round < 20; round++) {
+      const packets = Array.from({ length: 8 }, (_, index) => bench.bench.packet(bench.pool, frame(100, round * 8 + index)) ?? 0);
+      expect(bench.bench.send((_, mbufs, count) => port.txBurst(0, mbufs, count), 0, packets)).toBe(8);
+      const { handles } = bench.bench;
+      expect(kernels.splitDeviceDequeue(fromDriver.offset, handles, 8)).toBe(8);
+      expect(kernels.splitDeviceEnqueue(toDriver.offset, handles, 8)).toBe(8);
+      const back = bench.bench.take((_, mbufs, count) => port.rxBurst(0, mbufs, count), 0, 8);
+      expect(back.map((bytes, index) => bytes.equals(frame(100, round * 8 + index)))).toEqual(Array.from({ length: 8 }, () => true));
+    }
+    toDriver.close();
+    fromDriver.close();
+    await port.close();
+    expect(model.violations).toEqual([]);
+    expect(model.openHandles).toBe(0);
+  });
+
+  it('has the link of the device', async () => {
+    await using bench = new PortBench();
+    const { port, model } = await portOn(bench);
+    const seen: boolean[] = [];
+    port.onEvent(({ type }) => {
+      if (type === 'intr_lsc') seen.push(port.link().up);
+    });
+    model.change({ linkUp: false });
+    await port.start();
+    expect(port.link().up).toBe(false);
+    model.change({ linkUp: true });
+    model.change({ linkUp: false });
+    expect(seen).toEqual([true, false]);
+    await port.stop();
+    await port.close();
+    expect(model.violations).toEqual([]);
+  });
+
+  it('comes back with the device', async () => {
+    await using bench = new PortBench();
+    const { port, model } = await portOn(bench);
+    await port.start();
+    model.change({ needsReset: true });
+    await until(3000, 'the device is lost', () => !port.link().up, 5);
+    await until(3000, 'the device is back', () => port.link().up, 5);
+    expect(model.status).toBe(0x0f);
+    await port.close();
+    expect(model.violations).toEqual([]);
+    expect(bench.log).toEqual(['/dev/vhost-vdpa-7: the device needs a reset (DEVICE_NEEDS_RESET); it is opened anew']);
+  });
+});
