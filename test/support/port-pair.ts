@@ -11,6 +11,12 @@ import { loadKernels, type KernelTarget } from '../../src/ring/kernels.ts';
 import { until } from './deadline.ts';
 import { frame, RingBench, testArena } from './ring-pair.ts';
 
+/** RX_OFFLOAD_* and TX_OFFLOAD_* bits of a configuration. */
+export interface Offloads {
+  readonly rx?: number;
+  readonly tx?: number;
+}
+
 export class PortBench implements AsyncDisposable {
   readonly bench: RingBench;
   readonly context: PortContext;
@@ -26,16 +32,16 @@ export class PortBench implements AsyncDisposable {
   }
 
   /** Makes a port, configures `queues` queue pairs, and starts it. */
-  async open(text: string, queues = 1, start = true): Promise<Port> {
+  async open(text: string, queues = 1, start = true, offloads: Offloads = {}): Promise<Port> {
     const port = await createPort(this.context, this.#ports.length, text);
     this.#ports.push(port);
-    await this.setUp(port, queues);
+    await this.setUp(port, queues, offloads);
     if (start) await port.start();
     return port;
   }
 
-  async setUp(port: Port, queues: number): Promise<void> {
-    await port.configure({ rxQueues: queues, txQueues: queues, rxOffloads: 0, txOffloads: 0 });
+  async setUp(port: Port, queues: number, { rx = 0, tx = 0 }: Offloads = {}): Promise<void> {
+    await port.configure({ rxQueues: queues, txQueues: queues, rxOffloads: rx, txOffloads: tx });
     for (let queue = 0; queue < queues; queue++) {
       await port.setupRxQueue(queue, { descriptors: 0, pool: this.pool });
       await port.setupTxQueue(queue, { descriptors: 0 });

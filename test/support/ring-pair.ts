@@ -68,6 +68,8 @@ export interface PairOptions {
   readonly pool?: Mempool | undefined;
   readonly devicePool?: Mempool | undefined;
   readonly addressHigh?: number;
+  /** MBUF_WORK_* bits negotiated. */
+  readonly offloads?: number;
 }
 
 /** One direction of a port: both ends of a single ring. */
@@ -155,7 +157,7 @@ export class RingBench implements Disposable {
       driver.reset(this.kernels);
       driver.close();
     });
-    driver.negotiate(features, header);
+    driver.negotiate(features, header, options.offloads);
     driver.setState(QUEUE_RUNNING);
     return driver;
   }
@@ -167,7 +169,7 @@ export class RingBench implements Disposable {
       device.close();
     });
     const { descriptors, available, used } = driver;
-    device.attach({ size, descriptors, available, used, features, headerBytes: header, regions });
+    device.attach({ size, descriptors, available, used, features, headerBytes: header, offloads: options.offloads, regions });
     device.setState(QUEUE_RUNNING);
     return device;
   }
