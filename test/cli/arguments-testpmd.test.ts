@@ -126,7 +126,25 @@ describe('values', () => {
     [['--flowgen-flows=2147483647'], { flowgenFlows: 2147483647 }],
     [['--tx-offloads=0x0000002c'], { txOffloads: 0x2c }],
     [['--tx-offloads=8000'], { txOffloads: 0x8000 }],
+    [['--tx-offloads', '0X2C'], { txOffloads: 0x2c }],
     [['--rx-offloads=0x1'], { rxOffloads: 1 }],
+    [['-i'], { txOffloads: 0x1_0000, rxOffloads: 0, maxLroPktSize: 0, dropEnable: false }],
+    [['--enable-lro'], { rxOffloads: 0x10 }],
+    [['--enable-rx-cksum'], { rxOffloads: 0xe }],
+    [['--enable-rx-timestamp'], { rxOffloads: 0x4000 }],
+    [['--enable-scatter'], { rxOffloads: 0x2000 }],
+    [['--disable-crc-strip'], { rxOffloads: 0x1_0000 }],
+    [['--enable-hw-vlan'], { rxOffloads: 0x621 }],
+    [['--enable-hw-vlan-filter'], { rxOffloads: 0x200 }],
+    [['--enable-hw-vlan-strip'], { rxOffloads: 0x1 }],
+    [['--enable-hw-vlan-extend'], { rxOffloads: 0x400 }],
+    [['--enable-hw-qinq-strip'], { rxOffloads: 0x20 }],
+    [['--enable-hw-vlan-strip', '--enable-lro', '--enable-scatter'], { rxOffloads: 0x2011 }],
+    // a mask says everything anew, what follows it adds to it
+    [['--enable-lro', '--rx-offloads=8'], { rxOffloads: 8 }],
+    [['--rx-offloads=8', '--enable-lro'], { rxOffloads: 0x18 }],
+    [['--enable-drop-en'], { dropEnable: true, rxOffloads: 0 }],
+    [['--max-lro-pkt-size=65535'], { maxLroPktSize: 65_535, rxOffloads: 0 }],
   ])('%j', (argv, expected) => {
     expect(parse(...argv)).toMatchObject({ options: expected, notices: [] });
   });
@@ -199,6 +217,8 @@ describe('values', () => {
     [['--tx-offloads=-1'], ['tx-offloads must be >= 0']],
     [['--tx-offloads='], ['tx-offloads must be >= 0']],
     [['--rx-offloads=0xffffffff'], ['rx-offloads must be >= 0']],
+    [['--max-lro-pkt-size=x'], ['Invalid max-lro-pkt-size=0']],
+    [['--max-lro-pkt-size=-1'], ['Invalid max-lro-pkt-size=-1']],
     [['-i', '--tx-first'], ['--tx-first cannot be used on interactive mode.']],
   ])("%j fails in DPDK's words", (argv, [cause]) => {
     const error = thrown(argv);

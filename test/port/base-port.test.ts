@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMempool } from '../../src/memory/mempool.ts';
-import type { Port } from '../../src/port/port.ts';
+import type { Port, PortInfo } from '../../src/port/port.ts';
 import { PortBench } from '../support/port-pair.ts';
 import { frame } from '../support/ring-pair.ts';
 
@@ -76,6 +76,42 @@ describe('the life of a port', () => {
     expect(port.statistics()).toMatchObject({ rxPackets: 0, txPackets: 0, rxBytes: 0 });
     bench.pass(port, port, { count: 2 });
     expect(port.extendedStatistics()).toContainEqual({ name: 'rx_good_packets', value: 2 });
+  });
+});
+
+describe('offloads of a port', () => {
+  const LRO = 0x10;
+  const able = (port: Port, more: Partial<PortInfo>): void => {
+    Object.defineProperty(port, 'info', { value: { ...port.info, maxMtu: 9000, maxRxPacketLength: 9022, ...more } });
+  };
+  const wanted = { rxQueues: 1, txQueues: 1, txOffloads: 0, rxOffloads: LRO };
+
+  it.each([
+    [0, 1521, /largest packet of receive offload 1521 is outside 1522..1522/],
+    [0, 1523, /1523 is outside 1522..1522/],
+    [65_535, 63, /63 is outside 64..65535/],
+    [65_535, 65_536, /65536 is outside 64..65535/],
+    [65_535, 64.5, /64.5 is outside/],
+  ])('with a limit of %i refuses LRO to %d bytes', async (maxLroPacketSize, size, text) => {
+    const port = await bench.open('net_ring0', 1, false);
+    able(port, { rxOffloadCapabilities: LRO, maxLroPacketSize });
+    await expect((async () => port.configure({ ...wanted, maxLroPacketSize: size }))()).rejects.toThrow(text);
+    await port.configure({ ...wanted, rxOffloads: 0, maxLroPacketSize: size });
+    for (const fits of maxLroPacketSize === 0 ? [0, 1522] : [0, 64, 65_535]) await port.configure({ ...wanted, maxLroPacketSize: fits });
+    expect(port.configuration).toMatchObject({ rxOffloads: LRO });
+  });
+
+  it('about VLAN tags are switched within its capabilities, and nothing else with them', async () => {
+    const port = await bench.open('net_ring0', 1, false);
+    able(port, { rxOffloadCapabilities: 0x2001 });
+    await port.configure({ ...wanted, rxOffloads: 0x2000 });
+    await expect(port.setVlanOffloads(0x200)).rejects.toThrow(/receive offloads 0x2200 are not within its capabilities 0x2001/);
+    await port.setVlanOffloads(0x1 | LRO);
+    expect(port.configuration).toMatchObject({ rxOffloads: 0x2001 });
+    await port.setVlanOffloads(0);
+    expect(port.configuration).toMatchObject({ rxOffloads: 0x2000 });
+    await port.close();
+    await expect(port.setVlanOffloads(1)).rejects.toMatchObject({ code: 'ENODEV' });
   });
 });
 
