@@ -222,6 +222,7 @@ function leastBytes(type: number): number {
 }
 
 const OPTION_END = 0;
+const OPTION_INTERFACE_NAME = 2;
 const OPTION_RESOLUTION = 9;
 const OPTION_TIME_OFFSET = 14;
 
@@ -284,19 +285,30 @@ function readPacketBlock(
   };
 }
 
+/** What a file's header may say of where its packets come from. */
+export interface CaptureSource {
+  /** Name of the interface; pcapng only. */
+  readonly name?: string | undefined;
+  /** Bytes of a packet that are kept, at most. Default 262144. */
+  readonly snapLength?: number | undefined;
+}
+
 /** The beginning of a file of Ethernet packets: little-endian, nanoseconds. */
-export function captureHeader(format: CaptureFormat): Uint8Array {
+export function captureHeader(format: CaptureFormat, source: CaptureSource = {}): Uint8Array {
+  const snapLength = source.snapLength ?? CAPTURE_PACKET_LIMIT;
   if (format === 'pcap') {
     const header = new Uint8Array(PCAP_HEADER_BYTES);
     const view = viewOf(header);
     view.setUint32(0, PCAP_MAGIC_NANOSECONDS, true);
     view.setUint16(4, 2, true);
     view.setUint16(6, 4, true);
-    view.setUint32(16, CAPTURE_PACKET_LIMIT, true);
+    view.setUint32(16, snapLength, true);
     view.setUint32(20, LINK_TYPE_ETHERNET, true);
     return header;
   }
-  const description = INTERFACE_BYTES + 12;
+  const name = Buffer.from(source.name ?? '', 'utf8');
+  const nameBytes = name.length === 0 ? 0 : 4 + ((name.length + 3) & ~3);
+  const description = INTERFACE_BYTES + 12 + nameBytes;
   const header = new Uint8Array(SECTION_BYTES + description);
   const view = viewOf(header);
   view.setUint32(0, BLOCK_SECTION, true);
@@ -310,11 +322,18 @@ export function captureHeader(format: CaptureFormat): Uint8Array {
   view.setUint32(28, BLOCK_INTERFACE, true);
   view.setUint32(32, description, true);
   view.setUint16(36, LINK_TYPE_ETHERNET, true);
-  view.setUint32(40, CAPTURE_PACKET_LIMIT, true);
-  view.setUint16(44, OPTION_RESOLUTION, true);
-  view.setUint16(46, 1, true);
-  view.setUint8(48, 9);
-  view.setUint32(56, description, true);
+  view.setUint32(40, snapLength, true);
+  let option = 44;
+  if (nameBytes !== 0) {
+    view.setUint16(option, OPTION_INTERFACE_NAME, true);
+    view.setUint16(option + 2, name.length, true);
+    header.set(name, option + 4);
+    option += nameBytes;
+  }
+  view.setUint16(option, OPTION_RESOLUTION, true);
+  view.setUint16(option + 2, 1, true);
+  view.setUint8(option + 4, 9);
+  view.setUint32(SECTION_BYTES + description - 4, description, true);
   return header;
 }
 
