@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { VhostVdpa } from '../../src/backend/vhost-vdpa/vhost-vdpa.ts';
+import { createPort } from '../../src/port/drivers.ts';
 import { VirtioPort } from '../../src/port/virtio-port.ts';
 import { QUEUE_RUNNING } from '../../src/ring/queue-layout.ts';
 import { DeviceQueue } from '../../src/ring/virtqueue.ts';
@@ -83,6 +84,15 @@ describe('a virtio port on a vDPA device (a model)', () => {
     await port.close();
     expect(model.violations).toEqual([]);
     expect(model.openHandles).toBe(0);
+  });
+
+  it.each([
+    ['path=/dev/vhost-vdpa-none', /^\/dev\/vhost-vdpa-none: no such device: as root: modprobe vhost_vdpa/],
+    ['path=/dev/vhost-vdpa-none,server=1', /^virtio_user0: server=1: \/dev\/vhost-vdpa-none is no socket; leave it out$/],
+    ['path=/dev/vhost-vdpa-none,iface=tap0', /^virtio_user0: iface=tap0: .*; \/dev\/vhost-vdpa-none has none$/],
+  ])('is not made of virtio_user0,%s', async (keys, text) => {
+    await using bench = new PortBench();
+    await expect(createPort(bench.context, 0, `virtio_user0,${keys}`)).rejects.toThrow(text);
   });
 
   it('has the link of the device', async () => {

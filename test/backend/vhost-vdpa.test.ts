@@ -213,6 +213,12 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     expect((await backend.open())?.mac).toBeUndefined();
   });
 
+  it('does not believe in an MTU of 0', async () => {
+    const { backend } = bench({ mtu: 0 });
+    await backend.open();
+    await backend.start(start());
+  });
+
   it('tells of the link', async () => {
     const { model, backend, events } = bench();
     await backend.open();
@@ -271,9 +277,9 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
       expect(model.status).toBe(0);
     });
 
-    it('a device with fewer rings than it says has one pair', async () => {
-      const { backend } = bench({ ...three, rings: 2 });
-      expect(await backend.open()).toMatchObject({ queuePairs: 1 });
+    it('a device with fewer rings than it says has one pair, and one with rings too short for a command', async () => {
+      expect(await bench({ ...three, rings: 2 }).backend.open()).toMatchObject({ queuePairs: 1 });
+      expect(await bench({ ...three, largestRing: 2 }, { queueSize: 2 }).backend.open()).toMatchObject({ queuePairs: 1 });
     });
   });
 

@@ -19,6 +19,8 @@ import { splitRingBytes } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 
 const SIZE = 64;
+/** Fewer are no control queue. */
+export const CONTROL_DESCRIPTORS = 4;
 /** Bytes of a command's data that there is room for. */
 const DATA_LIMIT = 16;
 const COMMAND_BYTES = 2;
@@ -45,7 +47,7 @@ export class ControlQueue {
   #index = 0;
   #open = true;
 
-  /** @param largest descriptors of the largest ring that the device takes, four at least */
+  /** @param largest descriptors of the largest ring that the device takes, CONTROL_DESCRIPTORS at least */
   constructor(arena: Arena, name: string, largest: number) {
     this.size = Math.min(SIZE, 2 ** Math.floor(Math.log2(largest)));
     const bytes = splitRingBytes(this.size);

@@ -28,7 +28,7 @@ import {
   VIRTIO_STATUS_FEATURES_OK,
   VIRTIO_STATUS_NEEDS_RESET,
 } from '../virtio-features.ts';
-import { ControlQueue, SET_QUEUE_PAIRS } from './control-queue.ts';
+import { CONTROL_DESCRIPTORS, ControlQueue, SET_QUEUE_PAIRS } from './control-queue.ts';
 import { VdpaDevice } from './device.ts';
 import { realVdpaSystem, type VdpaSystem } from './system.ts';
 
@@ -40,6 +40,8 @@ const CONFIG_STATUS = 6;
 const CONFIG_QUEUE_PAIRS = 8;
 const CONFIG_MTU = 10;
 const LINK_UP = 1;
+/** A device that tells less tells nothing (virtio 1.2, 5.1.4.1). */
+const SMALLEST_MTU = 68;
 const QUEUE_PAIRS_LIMIT = 0x8000;
 /** Taken whenever they are offered, whatever the port wants: addresses that are the driver's own, and what the configuration tells. */
 const OWN_FEATURES = VIRTIO_F_ACCESS_PLATFORM | VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS;
@@ -244,13 +246,14 @@ export class VhostVdpa implements VirtioBackend {
         code: 'EPROTO',
       });
     }
+    const mtu = word(VIRTIO_NET_F_MTU, CONFIG_MTU) ?? 0;
     return {
       features,
       largestRing,
       // more than one need the control queue as well
-      queuePairs: rings >= 2 * pairs + 1 ? pairs : 1,
+      queuePairs: rings >= 2 * pairs + 1 && largestRing >= CONTROL_DESCRIPTORS ? pairs : 1,
       mac: (features & VIRTIO_NET_F_MAC) === 0n ? undefined : this.#agreeOnMac(device),
-      mtu: word(VIRTIO_NET_F_MTU, CONFIG_MTU),
+      mtu: mtu >= SMALLEST_MTU ? mtu : undefined,
     };
   }
 
