@@ -157,6 +157,9 @@ Start ports failed
     expect(hash.take()).toContain(
       'Ethdev port_id=0 rx_queue_id=0, new added offloads 0x80000 must be within per-queue offload capabilities 0x0 in rte_eth_rx_queue_setup()\nFail to configure port 0 rx queues\n',
     );
+    const shown = await hash.run('show config rxtx');
+    expect(shown).toContain('Rx offloads=0x0 Tx offloads=0x0\nRx queue 0 of device with port_id=0 has not been setup\n    RX queue: 0\n');
+    expect(shown).toContain('RX Offloads=0x80000\n    TX queue: 0\n');
   });
 
   it('that a driver switches on by itself are kept', async () => {

@@ -68,7 +68,7 @@ export class PortControl {
       txQueueOffloads: Array.from({ length: info.maxTxQueues }, () => txOffloads),
       maxLroPacketSize,
       txVlan: 0,
-      queuesSetUp: false,
+      queuesSetUp: { rx: 0, tx: 0 },
       mtu: maxPacketLength === undefined ? undefined : maxPacketLength - frameOverhead(info),
       baseline: noStatistics,
       rxBaseline: 0,
@@ -131,7 +131,7 @@ export class PortControl {
       const refusal = configurationRefusal(port.id, port.info, wanted, mtu ?? Math.min(port.info.maxMtu, usualMtu));
       if (refusal !== undefined) throw new RangeError(refusal);
       await port.configure(wanted);
-      managed.queuesSetUp = false;
+      Object.assign(managed.queuesSetUp, { rx: 0, tx: 0 });
       this.#adoptOffloads(managed);
       return true;
     } catch (error) {
@@ -156,7 +156,7 @@ export class PortControl {
 
   async #setUpQueues(managed: ManagedPort): Promise<boolean> {
     const { settings, mempool, output } = this.#context;
-    const { port, rxQueueOffloads, txQueueOffloads } = managed;
+    const { port, rxQueueOffloads, txQueueOffloads, queuesSetUp } = managed;
     managed.reconfigureQueues = false;
     let direction: 'rx' | 'tx' = 'tx';
     const check = (queue: number, wanted = 0, ofPort = 0): void => {
@@ -167,13 +167,14 @@ export class PortControl {
       for (let queue = 0; queue < settings.txQueues; queue += 1) {
         check(queue, txQueueOffloads[queue], port.configuration?.txOffloads);
         await port.setupTxQueue(queue, { descriptors: settings.txDescriptors });
+        queuesSetUp.tx = queue + 1;
       }
       direction = 'rx';
       for (let queue = 0; queue < settings.rxQueues; queue += 1) {
         check(queue, rxQueueOffloads[queue], port.configuration?.rxOffloads);
         await port.setupRxQueue(queue, { descriptors: settings.rxDescriptors, pool: mempool });
+        queuesSetUp.rx = queue + 1;
       }
-      managed.queuesSetUp = true;
       return true;
     } catch (error) {
       managed.reconfigureQueues = true;

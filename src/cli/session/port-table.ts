@@ -25,8 +25,8 @@ export interface ManagedPort {
   maxLroPacketSize: number;
   /** Tag that TX_OFFLOAD_VLAN_INSERT puts into packets. */
   txVlan: number;
-  /** The queues have been set up since the port was configured. */
-  queuesSetUp: boolean;
+  /** How many queues have been set up since the port was configured. */
+  readonly queuesSetUp: { rx: number; tx: number };
   /** MTU to configure; undefined: 1500. */
   mtu: number | undefined;
   /** Counters where the forward statistics begin: the port's, and what its streams had received. */
@@ -51,7 +51,7 @@ export const noStatistics: PortStatistics = {
 export function missingQueueText({ port, queuesSetUp }: ManagedPort, direction: 'rx' | 'tx', queue: number): string | undefined {
   const name = direction === 'rx' ? 'Rx' : 'Tx';
   if (queue >= queueCounts(port)[direction]) return `Invalid ${name} queue_id=${queue}`;
-  return queuesSetUp ? undefined : `${name} queue ${queue} of device with port_id=${port.id} has not been setup`;
+  return queue < queuesSetUp[direction] ? undefined : `${name} queue ${queue} of device with port_id=${port.id} has not been setup`;
 }
 
 /** Ids count from 0; a port that goes leaves a hole, and the next one attached fills the lowest. */
