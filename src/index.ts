@@ -19,6 +19,7 @@ export {
   type VhostOptions,
   type VirtioUserOptions,
 } from './library/open-port.ts';
+export type { RxOffload, TxOffload } from './library/offloads.ts';
 export type { Packet } from './library/packet.ts';
 export type { Burst, PacketArena } from './library/packet-arena.ts';
 export type { PacketPort, PacketsOptions, SendOptions, WaitForLinkOptions } from './library/packet-port.ts';
@@ -28,5 +29,6 @@ export type { StreamCounters } from './lcore/forwarding-plan.ts';
 export type { Topology } from './lcore/streams.ts';
 export { parseEthernet, type EthernetHeader } from './net/ethernet.ts';
 export { formatMac, parseMac, type MacAddress } from './net/mac-address.ts';
+export type { Capture, CaptureDirection, CaptureOptions, CaptureStatistics } from './port/capture.ts';
 export type { ExtendedStatistic, Link, Port, PortEvent, PortInfo, PortState, PortStatistics } from './port/port.ts';
 export { VirtioError, type VirtioErrorDetails } from './system/error.ts';

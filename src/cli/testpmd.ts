@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Arena } from '../memory/arena.ts';
 import { createMempool, type Mempool } from '../memory/mempool.ts';
 import type { MacAddress } from '../net/mac-address.ts';
+import { startCapture } from '../port/capture.ts';
 import type { PortContext } from '../port/context.ts';
 import { createPort, createPorts, driverNames } from '../port/drivers.ts';
 import type { Port } from '../port/port.ts';
@@ -198,6 +199,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     mempool,
     engines: engineNames,
     attachPort: (devargs, id) => createPort(context, id, devargs),
+    startCapture: (port, wish) => startCapture(context, port, wish),
     output: say,
     errors: (text) => {
       process.stderr.write(text);

@@ -4,6 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';
+import { startCapture, type Capture, type CaptureOptions } from '../port/capture.ts';
 import type { ExtendedStatistic, Link, Port, PortEvent, PortInfo, PortState, PortStatistics } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
 import type { Environment } from './environment.ts';
@@ -164,6 +165,20 @@ export class PacketPort implements AsyncDisposable {
   /** DPDK's xstats, by their names. */
   extendedStatistics(): readonly ExtendedStatistic[] {
     return this.ethdev.extendedStatistics();
+  }
+
+  /**
+   * Begins to write the packets that the port receives and sends to a file, by whoever moves them: bursts, loops, lcores. It ends by
+   * its own limits, by `stop()`, or with the port.
+   *
+   * ```ts
+   * await using capture = port.capture({ file: 'x.pcapng', direction: 'rx', count: 1000 });
+   * await capture.finished;
+   * ```
+   * @throws VirtioError EINVAL for options that cannot be, ENOMEM, ENODEV for a closed port, or what keeps the file from being written
+   */
+  capture(options: CaptureOptions): Capture {
+    return startCapture(this.environment.context, this.ethdev, options);
   }
 
   /** Calls `listener` on every event until the returned function is called. `intr_lsc`: the link went up or down. */

@@ -4,7 +4,9 @@
  */
 import { parseMac } from '../../net/mac-address.ts';
 import type { MacAddress } from '../../net/mac-address.ts';
+import { parseCaptureWish } from '../../port/capture-options.ts';
 import { nearestName } from '../../port/devargs.ts';
+import { VirtioError } from '../../system/error.ts';
 import * as bits from '../../port/offloads.ts';
 import { testpmdFailure } from './failure.ts';
 import { parseItemList, parsePortList } from './item-list.ts';
@@ -38,6 +40,10 @@ const uint32Max = 0xffff_ffff;
 
 /** DPDK's other modes. */
 const laterForwardModes = ['csum', 'icmpecho', 'noisy', 'shared_rxq'];
+
+const CAPTURE_SUMMARY =
+  'write every packet that a port receives and sends to a file, pcapng where its name ends so; ' +
+  'keys: rx, tx, queue, snaplen, count, size, buffer (MiB); can be repeated';
 
 export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
   { ...flag('interactive', 'show a prompt and take commands'), short: 'i', apply: ({ options }) => void (options.interactive = true) },
@@ -122,6 +128,10 @@ export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
     if (value === '') throw testpmdFailure('Cannot open logfile', '--eth-peers-configfile: expected the path of a file');
     options.ethPeersConfigfile = value;
   }),
+  {
+    ...text('capture', 'port=N,file=PATH[,KEY...]', CAPTURE_SUMMARY, capture),
+    own: true,
+  },
   text('eth-peer', 'PORT,ADDRESS', 'destination address of what a port sends; can be repeated', ethPeer),
   text(
     'port-topology',
@@ -346,6 +356,15 @@ function events(
     }
     draft.options.printEvents = change(draft.options.printEvents, names);
   });
+}
+
+function capture({ options }: TestpmdDraft, value: string): void {
+  try {
+    options.captures = [...options.captures, parseCaptureWish(value)];
+  } catch (error) {
+    if (!(error instanceof VirtioError)) throw error;
+    throw testpmdFailure(`Invalid capture ${value}`, `--capture=${value}: ${error.message}`);
+  }
 }
 
 function flag(long: string, summary: string) {

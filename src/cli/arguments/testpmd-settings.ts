@@ -3,6 +3,7 @@
  * @module
  */
 import type { MacAddress } from '../../net/mac-address.ts';
+import type { CaptureWish } from '../../port/capture-options.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 
 export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', '5tswap'] as const;
@@ -84,6 +85,8 @@ export interface TestpmdOptions {
   readonly maxLroPktSize: number;
   readonly dropEnable: boolean;
   readonly printEvents: ReadonlySet<EventName>;
+  /** Of --capture, in the order given. */
+  readonly captures: readonly CaptureWish[];
 }
 
 export const DEFAULT_TESTPMD_OPTIONS: TestpmdOptions = {
@@ -121,4 +124,5 @@ export const DEFAULT_TESTPMD_OPTIONS: TestpmdOptions = {
   maxLroPktSize: 0,
   dropEnable: false,
   printEvents: new Set(EVENT_NAMES.filter((name) => name !== 'vf_mbox')),
+  captures: [],
 };

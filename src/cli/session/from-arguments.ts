@@ -41,5 +41,6 @@ export function sessionOptions(options: TestpmdOptions, peersInFile: readonly Ma
     linkInterrupt: options.lscInterrupt,
     startPorts: options.deviceStart,
     printEvents: options.printEvents,
+    captures: options.captures,
   };
 }

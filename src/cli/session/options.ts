@@ -4,6 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../../net/mac-address.ts';
+import type { CaptureWish } from '../../port/capture-options.ts';
 import type { EventName } from './events.ts';
 import type { Topology } from '../../lcore/streams.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
@@ -53,6 +54,8 @@ export interface SessionOptions {
   readonly linkInterrupt: boolean;
   readonly startPorts: boolean;
   readonly printEvents: ReadonlySet<EventName>;
+  /** Captures that begin with the ports. */
+  readonly captures: readonly CaptureWish[];
 }
 
 export const defaultOptions: SessionOptions = {
@@ -98,6 +101,7 @@ export const defaultOptions: SessionOptions = {
     'recovery_success',
     'recovery_failed',
   ]),
+  captures: [],
 };
 
 /** What testpmd says of its options before it creates the mbuf pool. */
