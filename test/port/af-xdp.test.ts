@@ -37,13 +37,6 @@ async function receive(ports: PortBench, port: Port, count: number, queue = 0): 
   return got;
 }
 
-/** A pair with several queues each. */
-function makeQueues(queues: number): void {
-  const wanted = `numrxqueues ${queues} numtxqueues ${queues}`;
-  ip(`link add va ${wanted} type veth peer name vb ${wanted}`);
-  for (const name of ['va', 'vb']) ip(`link set ${name} addrgenmode none up`);
-}
-
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
 }
@@ -142,7 +135,7 @@ describe.skipIf(!HAS_XDP)('net_af_xdp', () => {
   });
 
   test.each([0, 1])('each queue has a socket; shared_umem=%i', async (shared) => {
-    makeQueues(3);
+    makeVeth('va', 'vb', 1500, 3);
     await using ports = new PortBench();
     const a = await ports.open(`net_af_xdp0,iface=va,queue_count=3,shared_umem=${shared}`, 3);
     const b = await ports.open(`net_af_xdp1,iface=vb,start_queue=1,queue_count=2,shared_umem=${shared}`, 2);
@@ -323,7 +316,7 @@ describe.skipIf(!HAS_XDP)('net_af_xdp', () => {
   });
 
   test('queues that the interface has not are refused', async () => {
-    makeQueues(2);
+    makeVeth('va', 'vb', 1500, 2);
     await using ports = new PortBench();
     await expect(ports.open('net_af_xdp0,iface=va,start_queue=2')).rejects.toThrow(/queue 2 wanted .* it has 2, counted from 0/);
     await expect(ports.open('net_af_xdp0,iface=va,queue_count=3')).rejects.toThrow(/queues 0 to 2 wanted/);

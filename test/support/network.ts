@@ -28,9 +28,10 @@ export function ip(command: string): string {
   return stdout;
 }
 
-/** Makes a pair of veth interfaces without IPv6, so that the kernel sends nothing of its own; both up. */
-export function makeVeth(a: string, b: string, mtu = 1500): void {
-  ip(`link add ${a} mtu ${mtu} type veth peer name ${b} mtu ${mtu}`);
+/** Makes a pair of veth interfaces with `queues` queues each and without IPv6, so that the kernel sends nothing of its own; both up. */
+export function makeVeth(a: string, b: string, mtu = 1500, queues = 1): void {
+  const both = `mtu ${mtu} numrxqueues ${queues} numtxqueues ${queues}`;
+  ip(`link add ${a} ${both} type veth peer name ${b} ${both}`);
   for (const name of [a, b]) ip(`link set ${name} addrgenmode none up`);
 }
 
