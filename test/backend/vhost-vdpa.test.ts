@@ -6,6 +6,7 @@ import { VhostVdpa, type VhostVdpaOptions } from '../../src/backend/vhost-vdpa/v
 import type { Arena } from '../../src/memory/arena.ts';
 import { Q_NOTIFY_FD } from '../../src/ring/queue-layout.ts';
 import { DriverQueue } from '../../src/ring/virtqueue.ts';
+import { until } from '../support/deadline.ts';
 import { testArena } from '../support/ring-pair.ts';
 import { ERRNO, VdpaModel, type VdpaModelOptions } from '../support/vhost-vdpa-model.ts';
 
@@ -390,6 +391,17 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
       expect(logged).toEqual(['/dev/vhost-vdpa-7: the device needs a reset (DEVICE_NEEDS_RESET); it is opened anew']);
       await second();
       expect(events).toEqual(['lost', 'offer 1']);
+    });
+
+    it('right after its control queue has answered', async () => {
+      const { model, backend } = bench({ features: DEFAULT | CONTROL, queuePairs: 2, rings: 5 }, { queuePairs: 2 });
+      await backend.open();
+      vi.useFakeTimers({ toFake: ['setTimeout'] });
+      const refused = refusal(backend.start(start({ features: DEFAULT | CONTROL, rings: rings(2) })));
+      await until(2000, 'the answer', () => model.queuePairsSet.length === 1, 1);
+      model.change({ needsReset: true });
+      await vi.advanceTimersByTimeAsync(10);
+      expect(await refused).toBe('/dev/vhost-vdpa-7: the device is gone; it is looked for every second');
     });
 
     it('while its control queue is waited for', async () => {
