@@ -157,6 +157,8 @@ export class Capture implements AsyncDisposable, QueueObserver {
   #bytes: number;
   #dropped = 0;
   #failed = 0;
+  /** Those of #entries when the ring was last emptied: what is left out later may be beyond the capture's limit. */
+  #droppedBefore = 0;
   #saidDropped = false;
   #saidFailed = false;
   /** Reached: what comes from now on is not wanted. */
@@ -222,13 +224,10 @@ export class Capture implements AsyncDisposable, QueueObserver {
   }
 
   statistics(): CaptureStatistics {
-    const { i32 } = this.#context.arena.views;
-    let dropped = this.#dropped;
-    if (this.active) for (const { offset } of this.#entries.values()) dropped += readCounter(i32, offset + ENTRY_DROPPED);
     return {
       packets: this.#packets,
       bytes: this.#bytes,
-      dropped,
+      dropped: this.#dropped + this.#ringFull(),
       failed: this.#failed,
       waiting: this.#filling.packets + (this.#writing === undefined ? 0 : (this.#spare?.packets ?? 0)),
     };
@@ -326,10 +325,8 @@ export class Capture implements AsyncDisposable, QueueObserver {
 
   #release(): void {
     const { arena } = this.#context;
-    for (const { offset } of this.#entries.values()) {
-      this.#dropped += readCounter(arena.views.i32, offset + ENTRY_DROPPED);
-      arena.own.release(offset);
-    }
+    this.#dropped = this.#full ? this.#droppedBefore : this.#ringFull();
+    for (const { offset } of this.#entries.values()) arena.own.release(offset);
     this.#entries.clear();
     arena.own.release(this.#ring);
     arena.protectWindow(this.#buffer, this.#room);
@@ -473,8 +470,18 @@ export class Capture implements AsyncDisposable, QueueObserver {
     this.#say(`cannot write: ${errnoText(code)}; packets that do not reach the file are counted, and the port goes on`);
   }
 
+  /** Packets that found the ring full. */
+  #ringFull(): number {
+    const { i32 } = this.#context.arena.views;
+    let dropped = 0;
+    for (const { offset } of this.#entries.values()) dropped += readCounter(i32, offset + ENTRY_DROPPED);
+    return dropped;
+  }
+
   #warnOfDrops(): void {
-    if (this.#saidDropped || this.statistics().dropped === 0) return;
+    if (this.#full) return;
+    this.#droppedBefore = this.#ringFull();
+    if (this.#saidDropped || this.#droppedBefore === 0) return;
     this.#saidDropped = true;
     this.#say('packets come faster than they can be written; some are left out, and counted');
   }

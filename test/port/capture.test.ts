@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readCapture } from '../../src/net/pcap.ts';
+import { parseCaptureOptions, parseCaptureWish } from '../../src/port/capture-options.ts';
 import { startCapture, type CaptureOptions } from '../../src/port/capture.ts';
 import type { Port } from '../../src/port/port.ts';
 import { until } from '../support/deadline.ts';
@@ -255,5 +256,28 @@ describe.each(TARGETS)('capture on %s', (target) => {
     const before = readdirSync('/proc/self/fd').length;
     expect(() => start(port, options)).toThrow(message);
     expect(readdirSync('/proc/self/fd').length).toBe(before);
+  });
+});
+
+describe('a capture on a command line', () => {
+  it('has a port, a file, and keys', () => {
+    expect(parseCaptureWish('port=0,file=x.pcapng')).toEqual({ port: 0, options: { file: 'x.pcapng' } });
+    expect(parseCaptureWish('file=/tmp/a.pcap,port=3,rx,queue=1,snaplen=96,count=10,size=0x1000,buffer=32')).toEqual({
+      port: 3,
+      options: { file: '/tmp/a.pcap', direction: 'rx', queue: 1, snaplen: 96, count: 10, size: 4096, buffer: 32 },
+    });
+    expect(parseCaptureOptions('a', 'direction=tx')).toMatchObject({ file: 'a', direction: 'tx' });
+  });
+
+  it.each([
+    ['', /capture: file is mandatory/],
+    ['file=a', /capture: port is mandatory/],
+    ['port=0,file=', /file=: expected a text/],
+    ['port=a,file=a', /port=a: expected a number/],
+    ['port=0,file=a,rx,tx', /capture: rx and tx: give one of rx, tx, both/],
+    ['port=0,file=a,snap=9', /unknown key snap; did you mean snaplen/],
+    ['port=0,file=a,count=0', /count=0: expected a number from 1/],
+  ])('refuses "%s"', (text, message) => {
+    expect(() => parseCaptureWish(text)).toThrow(message);
   });
 });
