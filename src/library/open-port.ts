@@ -7,6 +7,7 @@ import { createPort, requireDriver } from '../port/drivers.ts';
 import type { Port } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
 import { defaultEnvironment, Environment, openEnvironment, type EnvironmentOptions } from './environment.ts';
+import { rxOffloadBits, txOffloadBits, type RxOffload, type TxOffload } from './offloads.ts';
 import { PacketPort } from './packet-port.ts';
 
 /** What every driver takes. */
@@ -18,12 +19,24 @@ export interface OpenPortOptions {
   readonly environment?: Environment | EnvironmentOptions | undefined;
   /** Queue pairs. Default 1. With virtio_user and net_vhost the other side must offer as many. */
   readonly queues?: number | undefined;
+  /**
+   * What the device may leave undone on packets that it hands over: `tcp_cksum`, `udp_cksum`, `tcp_lro` (several packets of a stream
+   * as one of up to 64 KB), `vlan_strip`. Default: nothing.
+   */
+  readonly rxOffloads?: readonly RxOffload[] | undefined;
+  /**
+   * What is left to the device on packets that are sent: `tcp_cksum`, `udp_cksum`, `tcp_tso`, `udp_tso`, `vlan_insert`. Default: nothing;
+   * work that a packet carries is then done in software.
+   */
+  readonly txOffloads?: readonly TxOffload[] | undefined;
 }
 
 /** Keys of virtio_user: the driver side, over a vhost-user socket. The names are DPDK's. */
 export interface VirtioUserOptions extends OpenPortOptions {
-  /** Path of the socket. */
+  /** Path of the socket, `/dev/vhost-net`, or `/dev/vhost-vdpa-N`. */
   readonly path: string;
+  /** Name of the tap behind `/dev/vhost-net`; by default tap0, tap1 ... */
+  readonly iface?: string | undefined;
   /** Listen on the path instead of connecting to it. */
   readonly server?: boolean | undefined;
   /** `AA:BB:CC:DD:EE:FF`; a random address by default. */
@@ -46,6 +59,8 @@ export interface VhostOptions extends OpenPortOptions {
   readonly iface: string;
   /** Connect to the path instead of listening on it. */
   readonly client?: boolean | undefined;
+  /** Offer segmentation to the driver: it may then send packets of up to 64 KB. Default false. */
+  readonly tso?: boolean | undefined;
 }
 
 /** Keys of net_null: receives packets out of nothing and sends into nothing. */
@@ -95,7 +110,7 @@ function valueText(value: string | number | boolean): string {
 }
 
 function keysOf(options: OpenPortOptions): readonly [string, string | number | boolean][] {
-  const { environment: _environment, queues: _queues, ...keys } = options;
+  const { environment: _environment, queues: _queues, rxOffloads: _rx, txOffloads: _tx, ...keys } = options;
   return Object.entries(keys as Readonly<Record<string, Value>>).flatMap(([key, value]): [string, string | number | boolean][] => {
     if (value === undefined) return [];
     if (!['string', 'number', 'boolean'].includes(typeof value)) throw new TypeError(`${key}: use a text, a number or true or false`);
@@ -115,8 +130,9 @@ function describe(device: string, options: OpenPortOptions, queueKey: boolean): 
   return { name: given.name, args, text: args.map(({ key, value }) => (value === undefined ? key : `${key}=${value}`)).join(',') };
 }
 
-async function configure(environment: Environment, port: Port, queues: number): Promise<void> {
-  const { rxOffloadCapabilities: rxOffloads, txOffloadCapabilities: txOffloads } = port.info;
+async function configure(environment: Environment, port: Port, queues: number, options: OpenPortOptions): Promise<void> {
+  const rxOffloads = rxOffloadBits(port.name, options.rxOffloads, port.info.rxOffloadCapabilities);
+  const txOffloads = txOffloadBits(port.name, options.txOffloads, port.info.txOffloadCapabilities);
   await port.configure({ rxQueues: queues, txQueues: queues, rxOffloads, txOffloads });
   for (let queue = 0; queue < queues; queue++) {
     await port.setupRxQueue(queue, { descriptors: 0, pool: environment.arena.pool });
@@ -153,7 +169,7 @@ export async function openPort(device: string, options: OpenPortOptions = {}): P
     id = place.id;
     const ethdev = await createPort(environment.context, id, { ...devargs, name: place.name });
     try {
-      await configure(environment, ethdev, driver.agreesOnQueues ? ethdev.info.maxRxQueues : (queues ?? 1));
+      await configure(environment, ethdev, driver.agreesOnQueues ? ethdev.info.maxRxQueues : (queues ?? 1), options);
     } catch (error) {
       await ethdev.close();
       throw error;

@@ -2,6 +2,7 @@
  * One received packet, for the convenient loop: looked at for one turn, then freed.
  * @module
  */
+import { MBUF_CHECKSUM_BAD, MBUF_CHECKSUM_GOOD, MBUF_VLAN_STRIPPED, MBUF_WORK_CHECKSUM } from '../memory/mbuf-layout.ts';
 import { parseEthernet, type EthernetHeader } from '../net/ethernet.ts';
 import type { PacketArena } from './packet-arena.ts';
 
@@ -44,6 +45,22 @@ export class Packet {
   /** Source, destination and type, read when asked for; undefined in a packet shorter than 14 bytes. */
   get ethernet(): EthernetHeader | undefined {
     return parseEthernet(this.bytes);
+  }
+
+  /**
+   * What is known about the transport checksum: verified by the other side, found wrong, not complete yet (the port was opened with
+   * `rxOffloads` and whoever sends the packet on finishes it), or nothing.
+   */
+  get checksum(): 'good' | 'bad' | 'partial' | 'unknown' {
+    const flags = this.#arena.flags(this.handle);
+    if ((flags & MBUF_WORK_CHECKSUM) !== 0) return 'partial';
+    if ((flags & MBUF_CHECKSUM_GOOD) !== 0) return 'good';
+    return (flags & MBUF_CHECKSUM_BAD) !== 0 ? 'bad' : 'unknown';
+  }
+
+  /** Tag control information of the VLAN tag that was taken out (`rxOffloads: ['vlan_strip']`), if there was one. */
+  get vlan(): number | undefined {
+    return (this.#arena.flags(this.handle) & MBUF_VLAN_STRIPPED) === 0 ? undefined : this.#arena.vlan(this.handle);
   }
 
   /** @internal */

@@ -8,15 +8,29 @@
 import type { ArenaViews } from './arena.ts';
 import {
   MBUF_BUFFER,
+  MBUF_CHECKSUM_OFFSET,
+  MBUF_CHECKSUM_START,
   MBUF_DATA,
+  MBUF_FLAGS,
+  MBUF_HEADER_LENGTH,
   MBUF_HEADROOM,
   MBUF_LENGTH,
   MBUF_NEXT,
   MBUF_PORT,
   MBUF_ROOM,
   MBUF_SEGMENT_LENGTH,
+  MBUF_SEGMENT_SIZE,
   MBUF_SEGMENTS,
+  MBUF_VLAN,
+  MBUF_WORK_CHECKSUM,
+  MBUF_WORK_SEGMENTS,
+  MBUF_WORK_TCP4,
+  MBUF_WORK_TCP6,
+  MBUF_WORK_UDP,
+  MBUF_WORK_VLAN,
 } from './mbuf-layout.ts';
+
+const SEGMENTATION = { tcp4: MBUF_WORK_TCP4, tcp6: MBUF_WORK_TCP6, udp: MBUF_WORK_UDP } as const;
 
 export class MbufAccess {
   /** Every byte of the arena: index it with what data() returns. */
@@ -65,6 +79,58 @@ export class MbufAccess {
   /** Bytes that one mbuf takes behind its headroom: 2048 unless the pool was made otherwise. */
   room(mbuf: number): number {
     return (this.u32[(mbuf + MBUF_ROOM) >>> 2] ?? 0) - MBUF_HEADROOM;
+  }
+
+  /** MBUF_* flags of the packet (mbuf-layout.ts): work that is still to be done on it, and what is known about it. */
+  flags(packet: number): number {
+    return this.u32[(packet + MBUF_FLAGS) >>> 2] ?? 0;
+  }
+
+  /** The tag that was taken out of the packet, or is to be put in. */
+  vlan(packet: number): number {
+    return this.#u16[(packet + MBUF_VLAN) >>> 1] ?? 0;
+  }
+
+  /**
+   * Leaves the transport checksum to the port, or to software where the port cannot. The field must hold the sum of the pseudo
+   * header (not its complement; virtio 1.2, 5.1.6.2).
+   * @param start first byte that is summed, from the packet's first; 34 in TCP and UDP over IPv4 without options
+   * @param offset of the field from there: 16 in TCP, 6 in UDP
+   * @throws RangeError when the field does not lie in the packet
+   */
+  requestChecksum(packet: number, start: number, offset: number): void {
+    if (!(start >= 0 && offset >= 0 && start + offset + 2 <= this.length(packet))) {
+      throw new RangeError(`checksum at ${String(start)} + ${String(offset)}: the packet has ${String(this.length(packet))} bytes`);
+    }
+    this.#u16[(packet + MBUF_CHECKSUM_START) >>> 1] = start;
+    this.#u16[(packet + MBUF_CHECKSUM_OFFSET) >>> 1] = offset;
+    this.u32[(packet + MBUF_FLAGS) >>> 2] = this.flags(packet) | MBUF_WORK_CHECKSUM;
+  }
+
+  /**
+   * Leaves it to the port, or to software, to cut the packet; after requestChecksum().
+   * @param size bytes of payload of each part, 1..65535
+   * @param headers bytes before the payload
+   * @throws RangeError
+   */
+  requestSegmentation(packet: number, kind: 'tcp4' | 'tcp6' | 'udp', size: number, headers: number): void {
+    if (!(size >= 1 && size <= 0xffff)) throw new RangeError(`segments of ${String(size)} bytes: use 1..65535`);
+    if (!(headers >= 0 && headers <= this.length(packet))) {
+      throw new RangeError(`${String(headers)} bytes of headers: the packet has ${String(this.length(packet))} bytes`);
+    }
+    this.#u16[(packet + MBUF_SEGMENT_SIZE) >>> 1] = size;
+    this.#u16[(packet + MBUF_HEADER_LENGTH) >>> 1] = headers;
+    this.u32[(packet + MBUF_FLAGS) >>> 2] = (this.flags(packet) & ~MBUF_WORK_SEGMENTS) | SEGMENTATION[kind];
+  }
+
+  /**
+   * Has a VLAN tag put in when the packet is sent.
+   * @param tag tag control information: priority and number, 0..65535
+   */
+  requestVlan(packet: number, tag: number): void {
+    if (!(tag >= 0 && tag <= 0xffff)) throw new RangeError(`VLAN tag ${String(tag)}: use 0..65535`);
+    this.#u16[(packet + MBUF_VLAN) >>> 1] = tag;
+    this.u32[(packet + MBUF_FLAGS) >>> 2] = this.flags(packet) | MBUF_WORK_VLAN;
   }
 
   /**
