@@ -15,6 +15,7 @@ const PACKAGES = new Map([
   ['dpdk-testpmd', 'dpdk-dev'],
   ['ip', 'iproute2'],
   ['unshare', 'util-linux'],
+  ['tcpdump', 'tcpdump'],
 ]);
 
 /** The same for the test machine of test/vm. */

@@ -2,11 +2,11 @@
  * net_pcap: receives what a capture file holds, and sends into one.
  *
  * A file a queue. Receive files are opened anew at every start of the port and read in large pieces, or, with infinite_rx,
- * taken into the arena as a whole and read over and over. Transmit files are made when the port is, and written in large
- * pieces too: what is in the buffer reaches the file when the port stops.
+ * taken into the arena as a whole and read over and over. Transmit files are made when the port is, begin anew with every
+ * start, as in DPDK, and are written in large pieces too: what is in the buffer reaches the file when the port stops.
  * @module
  */
-import { closeSync, constants, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { MBUF_HEADROOM } from '../memory/mbuf-layout.ts';
 import { CAPTURE_CUT, CAPTURE_OTHER_LINK_TYPE, CAPTURE_READ_FAILED, CAPTURE_WRITE_FAILED, LINK_TYPE_ETHERNET } from '../net/pcap-format.ts';
 import { captureHeader, captureProblem, captureRecord, captureStart, readCapture, type CaptureFormat } from '../net/pcap.ts';
@@ -149,6 +149,7 @@ class PcapPort extends BasePort<PcapQueue> {
   /** Receive files of a started port. */
   #open: number[] = [];
   #linkUp = true;
+  #startedBefore = false;
 
   constructor(context: PortContext, options: PcapPortOptions) {
     // DPDK's: "pcap" in ASCII, and the number of the device
@@ -203,10 +204,12 @@ class PcapPort extends BasePort<PcapQueue> {
   protected async startDevice(): Promise<void> {
     try {
       for (const [index, queue] of this.rxQueues.entries()) this.#beginReading(queue, this.#options.rxFiles[index]);
+      if (this.#startedBefore) for (const [index, queue] of this.txQueues.entries()) this.#beginAnew(queue, this.#options.txFiles[index]);
     } catch (error) {
       this.#endReading();
       throw error;
     }
+    this.#startedBefore = true;
     await this.runQueues(true);
   }
 
@@ -256,6 +259,21 @@ class PcapPort extends BasePort<PcapQueue> {
     if (start.bytes > 0) readSync(descriptor, new Uint8Array(start.bytes), 0, start.bytes, null);
     queue.fileSet(FILE_SWAPPED, start.swapped ? 1 : 0);
     queue.fileSet(FILE_POSITION, start.bytes);
+  }
+
+  /** A started port's file has what it sent since then only. */
+  #beginAnew(queue: PcapQueue, file: OpenFile | undefined): void {
+    if (file === undefined) return;
+    const { path, descriptor } = file;
+    // a pipe or a device goes on as it is
+    if (!fstatSync(descriptor).isFile()) return;
+    try {
+      ftruncateSync(descriptor, 0);
+      writeSync(descriptor, captureHeader(formatOf(path)));
+    } catch (cause) {
+      throw fileError(this.name, path, cause);
+    }
+    queue.beginFile(descriptor, formatOf(path) === 'pcapng');
   }
 
   /** infinite_rx: the packets of a file, into the arena. */

@@ -116,7 +116,7 @@ describe.each(TARGETS)('net_pcap on %s', (target) => {
     await expect(bench.open(`net_pcap2,rx_pcap=${large},infinite_rx=1`)).rejects.toThrow(/bytes are not free there; give more with -m/);
   });
 
-  it('writes what it sends, chains too, and goes on after a stop', async () => {
+  it('writes what it sends, chains too, and begins anew with every start', async () => {
     for (const name of ['out.pcap', 'out.pcapng']) {
       const before = Date.now();
       const port = await bench.open(`net_pcap0,tx_pcap=${path(name)}`);
@@ -129,7 +129,7 @@ describe.each(TARGETS)('net_pcap on %s', (target) => {
       expect(send(port, frames(3))).toBe(3);
       expect(port.statistics()).toMatchObject({ txPackets: 105, txBytes: 8001 + 6100 + 180, txErrors: 0 });
       await port.close();
-      expect(packetsIn(path(name))).toEqual([...long, ...frames(100, 61), ...frames(3)]);
+      expect(packetsIn(path(name))).toEqual(frames(3));
       const { format, packets } = readCapture(name, readFileSync(path(name)));
       expect(format).toBe(name.slice(4));
       for (const { seconds, nanoseconds } of packets) {
