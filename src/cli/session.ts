@@ -14,6 +14,9 @@ import type { Mempool } from '../memory/mempool.ts';
 import type { Port } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
 import type { Lcores } from '../lcore/forwarding-plan.ts';
+import { Captures } from './session/captures.ts';
+import type { StartCapture } from './session/captures.ts';
+import { Csum } from './session/csum.ts';
 import { Forwarding } from './session/forwarding.ts';
 import { isEngineModule } from './session/engines.ts';
 import type { SessionOptions } from './session/options.ts';
@@ -46,6 +49,8 @@ export interface SessionContext {
   readonly engines: readonly string[];
   /** Creates the device that `devargs` (as after --vdev) asks for, with this id. */
   readonly attachPort: (devargs: string, id: number) => Promise<Port>;
+  /** Begins to write the packets of a port to a file; without it there are no captures. */
+  readonly startCapture?: StartCapture;
   readonly output: Write;
   /** Where what went wrong is written; `output` by default. */
   readonly errors?: Write;
@@ -64,7 +69,9 @@ export class Session {
   readonly configuration: PortConfigurator;
   readonly display: PortDisplay;
   readonly offloads: PortOffloads;
+  readonly csum: Csum;
   readonly switches: PortSwitches;
+  readonly captures: Captures;
   readonly #lcores: Lcores;
   readonly #interruption = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
@@ -81,7 +88,9 @@ export class Session {
     if (context.signal?.aborted === true) this.interrupt();
 
     const shared = { ports: this.ports, settings: this.settings, output: this.output };
-    this.forwarding = new Forwarding({ ...shared, lcores, mainLcore }, options);
+    this.offloads = new PortOffloads(this.ports, this.output);
+    this.csum = new Csum({ ...shared, offloads: this.offloads, lcores, isRunning: () => this.forwarding.running });
+    this.forwarding = new Forwarding({ ...shared, lcores, mainLcore, csum: this.csum }, options);
     this.control = new PortControl(
       {
         ...shared,
@@ -97,7 +106,7 @@ export class Session {
     this.forwarding.useAll();
     this.configuration = new PortConfigurator({ ...shared, forwarding: this.forwarding, control: this.control });
     this.display = new PortDisplay({ ...shared, forwarding: this.forwarding });
-    this.offloads = new PortOffloads(this.ports, this.output);
+    this.captures = new Captures({ ports: this.ports, output: this.output, startCapture: context.startCapture });
     this.switches = new PortSwitches(this.ports, this.output);
   }
 
@@ -166,6 +175,7 @@ export class Session {
       );
     }
     this.forwarding.setUp();
+    for (const { port, options: wish } of options.captures) this.captures.begin(port, wish);
     if (options.startPorts && !(await this.control.start('all'))) {
       if (!options.interactive) throw new VirtioError('Start ports failed', { code: 'EIO' });
       output.warn('Start ports failed');

@@ -18,6 +18,32 @@ export interface Stream {
   readonly vlan?: number | undefined;
 }
 
+/** What the csum engine does with the packets of a stream. */
+export interface CsumSettings {
+  /** TX_OFFLOAD_* bits of src/port/offloads.ts: what the transmit port is asked to do; the rest is done in software. */
+  readonly txOffloads: number;
+  /** The peer's address as destination and the transmit port's as source. */
+  readonly rewriteAddresses: boolean;
+  /** Handles the packets inside tunnels too. */
+  readonly parseTunnels: boolean;
+  /** Payload bytes of the segments that the transmit port is asked to cut (`tso set`); 0: none. */
+  readonly segmentSize: number;
+  /** Bursts from which TCP segments are gathered into large packets (gro), 1..4; 0: none are. */
+  readonly groCycles: number;
+  /** Bytes of the longest packet, Ethernet header included: longer ones are cut in software (gso); 0: none are. */
+  readonly gsoSize: number;
+}
+
+/** csum as it is before anything is set: all in software. */
+export const defaultCsumSettings: CsumSettings = {
+  txOffloads: 0,
+  rewriteAddresses: true,
+  parseTunnels: false,
+  segmentSize: 0,
+  groCycles: 0,
+  gsoSize: 0,
+};
+
 export interface ForwardingPlan {
   /** Name of a forwarding engine (engines/index.ts), or the URL of a module that exports one. */
   readonly engine: string;
@@ -32,6 +58,8 @@ export interface ForwardingPlan {
   readonly randomSegments?: boolean | undefined;
   readonly flowgenFlows: number;
   readonly verbose: number;
+  /** Settings of the csum engine; defaultCsumSettings for every stream when missing. */
+  readonly csum?: ((stream: Stream) => CsumSettings) | undefined;
   /** Bursts of generated packets that every stream's transmit queue gets before the engine starts. */
   readonly txFirst: number;
   /** Empty the receive queues before forwarding starts. */
@@ -48,6 +76,9 @@ export interface StreamCounters {
   readonly dropped: number;
   /** Packets that could not be made for want of an mbuf. */
   readonly noMbuf: number;
+  /** csum: packets that were received with a wrong IP checksum, and with a wrong TCP or UDP checksum. */
+  readonly badIp: number;
+  readonly badTransport: number;
 }
 
 /** The forwarding lcores of a process. */
@@ -64,5 +95,7 @@ export interface Lcores {
   clearCounters(): void;
   /** What lcores print of the packets they move, from now on: 1 received, 2 sent, 3 both, 0 nothing. */
   setVerbose(level: number): void;
+  /** Other settings of the csum engine for the streams of the run, from now on. */
+  setCsum(settings: (stream: Stream) => CsumSettings): void;
   close(): Promise<void>;
 }

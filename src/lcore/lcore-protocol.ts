@@ -3,6 +3,7 @@
  * @module
  */
 import type { ArenaShare } from '../memory/arena.ts';
+import { CSUM_BYTES } from '../net/recompute-checksums.kernel.ts';
 import type { QueueHandle } from '../port/queue.ts';
 import type { KernelTarget } from '../ring/kernels.ts';
 
@@ -29,16 +30,21 @@ export const CONTROL_BYTES = 128;
 
 /** A stream's part of the arena. */
 export const STREAM_MBUFS = 0;
-/** Four counters of two u32: received, sent, dropped, no mbuf. */
+/** Six counters of two u32: received, sent, dropped, no mbuf, wrong checksums of IP and of TCP or UDP. */
 export const STREAM_COUNTERS = 2048;
 export const STREAM_ADDRESSES = 2112;
 export const STREAM_TEMPLATE = 2176;
-export const STREAM_BYTES = 2176 + 1216;
+/** The settings of the csum engine (src/net/recompute-checksums.kernel.ts), and room for 512 handles of its own. */
+export const STREAM_CSUM = 2176 + 1216;
+export const STREAM_HELD = STREAM_CSUM + CSUM_BYTES;
+export const STREAM_BYTES = STREAM_HELD + 2048;
 
 export const COUNTER_RECEIVED = 0;
 export const COUNTER_SENT = 8;
 export const COUNTER_DROPPED = 16;
 export const COUNTER_NO_MBUF = 24;
+export const COUNTER_BAD_IP = 32;
+export const COUNTER_BAD_TRANSPORT = 40;
 
 export interface LcoreStream {
   readonly rxPort: number;

@@ -16,12 +16,16 @@ import {
   CONTROL_RUNNING,
   CONTROL_STOP,
   CONTROL_VERBOSE,
+  COUNTER_BAD_IP,
+  COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
   COUNTER_SENT,
   STREAM_ADDRESSES,
   STREAM_COUNTERS,
+  STREAM_CSUM,
+  STREAM_HELD,
   STREAM_MBUFS,
   STREAM_TEMPLATE,
   type FromLcore,
@@ -91,6 +95,8 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
     addresses: area + STREAM_ADDRESSES,
     template: area + STREAM_TEMPLATE,
     segments: plan.segments,
+    csum: area + STREAM_CSUM,
+    held: area + STREAM_HELD,
     lcore: start.slot,
     context,
     receive() {
@@ -120,6 +126,13 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
     },
     countNoMbuf(count) {
       addTo(counters + COUNTER_NO_MBUF, count);
+    },
+    countDropped(count) {
+      addTo(counters + COUNTER_DROPPED, count);
+    },
+    countBadChecksums(ip, transport) {
+      addTo(counters + COUNTER_BAD_IP, ip);
+      addTo(counters + COUNTER_BAD_TRANSPORT, transport);
     },
   };
 }

@@ -17,13 +17,22 @@ import {
   TEMPLATE_SEGMENT_LENGTHS,
   TEMPLATE_SEGMENTS,
 } from '../net/generate.kernel.ts';
+import { CSUM_POOL } from '../net/recompute-checksums.kernel.ts';
 import type { Port } from '../port/port.ts';
 import type { KernelTarget } from '../ring/kernels.ts';
 import { Q_LCORE } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, readCounter } from '../ring/virtqueue.ts';
 import { pinThread, threadIds } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
-import type { ForwardingPlan, Lcores, Stream, StreamCounters } from './forwarding-plan.ts';
+import { writeCsumSettings } from './csum-settings.ts';
+import {
+  defaultCsumSettings,
+  type CsumSettings,
+  type ForwardingPlan,
+  type Lcores,
+  type Stream,
+  type StreamCounters,
+} from './forwarding-plan.ts';
 import { FLOWGEN_FLOW, GENERATED_HEADER_BYTES, generatedHeaders, TXONLY_FLOW } from './generated-packet.ts';
 import {
   CONTROL_BYTES,
@@ -31,6 +40,8 @@ import {
   CONTROL_RUNNING,
   CONTROL_STOP,
   CONTROL_VERBOSE,
+  COUNTER_BAD_IP,
+  COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
@@ -38,6 +49,7 @@ import {
   STREAM_ADDRESSES,
   STREAM_BYTES,
   STREAM_COUNTERS,
+  STREAM_CSUM,
   STREAM_TEMPLATE,
   type FromLcore,
   type LcoreStart,
@@ -45,7 +57,7 @@ import {
   type ToLcore,
 } from './lcore-protocol.ts';
 
-const COUNTERS = [COUNTER_RECEIVED, COUNTER_SENT, COUNTER_DROPPED, COUNTER_NO_MBUF];
+const COUNTERS = [COUNTER_RECEIVED, COUNTER_SENT, COUNTER_DROPPED, COUNTER_NO_MBUF, COUNTER_BAD_IP, COUNTER_BAD_TRANSPORT];
 /** How often the main thread looks whether a grace period has passed. */
 const GRACE_MILLISECONDS = 1;
 
@@ -175,10 +187,10 @@ export class WorkerLcores implements Lcores {
 
   counters(): readonly StreamCounters[] {
     return this.#streams.map(({ area }, index) => {
-      const [rxPackets = 0, txPackets = 0, dropped = 0, noMbuf = 0] = COUNTERS.map(
+      const [rxPackets = 0, txPackets = 0, dropped = 0, noMbuf = 0, badIp = 0, badTransport = 0] = COUNTERS.map(
         (counter, place) => this.#raw(area + STREAM_COUNTERS + counter) - (this.#baselines[index]?.[place] ?? 0),
       );
-      return { rxPackets, txPackets, dropped, noMbuf };
+      return { rxPackets, txPackets, dropped, noMbuf, badIp, badTransport };
     });
   }
 
@@ -188,6 +200,11 @@ export class WorkerLcores implements Lcores {
 
   setVerbose(level: number): void {
     for (const { control } of this.#lcores) this.#options.arena.views.u32[(control + CONTROL_VERBOSE) >>> 2] = level;
+  }
+
+  setCsum(settings: (stream: Stream) => CsumSettings): void {
+    const { u32 } = this.#options.arena.views;
+    for (const { stream, area } of this.#streams) writeCsumSettings(u32, area + STREAM_CSUM, settings(stream));
   }
 
   /** Resolves when no lcore is still inside a burst that began before the call. */
@@ -314,6 +331,8 @@ export class WorkerLcores implements Lcores {
     }
     for (const [index, segment] of plan.txSegments.entries()) set(TEMPLATE_SEGMENT_LENGTHS + 4 * index, segment);
     u8.set(generatedHeaders({ source, destination: stream.peer, length, ...flow }), template + TEMPLATE_HEADERS);
+    writeCsumSettings(u32, area + STREAM_CSUM, plan.csum?.(stream) ?? defaultCsumSettings);
+    u32[(area + STREAM_CSUM + CSUM_POOL) >>> 2] = pool().offset;
     return { stream, area };
   }
 

@@ -22,6 +22,8 @@ export interface StreamInput {
   /** How many of them forward. */
   readonly cores: number;
   readonly topology: Topology;
+  /** What a queue receives goes back by the queue of the same port, whatever the topology: a port's queues one after the other. */
+  readonly toItself?: boolean | undefined;
   readonly peer: (port: number) => MacAddress;
 }
 
@@ -56,9 +58,13 @@ function transmitIndex(index: number, ports: number, topology: Topology): number
 export function planStreams(input: StreamInput): StreamPlan {
   const { ports, rxQueues, txQueues, topology } = input;
   const queues = rxQueues > 1 && txQueues > 1 ? Math.min(rxQueues, txQueues) : 1;
-  const pairs = Array.from({ length: queues }, (_, queue) =>
-    ports.map((rxPort, index) => ({ queue, rxPort, txPort: ports[transmitIndex(index, ports.length, topology)] ?? rxPort })),
-  ).flat();
+  const numbers = Array.from({ length: queues }, (_, queue) => queue);
+  const pairs =
+    input.toItself === true
+      ? ports.flatMap((port) => numbers.map((queue) => ({ queue, rxPort: port, txPort: port })))
+      : numbers.flatMap((queue) =>
+          ports.map((rxPort, index) => ({ queue, rxPort, txPort: ports[transmitIndex(index, ports.length, topology)] ?? rxPort })),
+        );
   // One queue a port: no more cores than ports. Several: no more cores than streams. Both are the number of streams.
   const cores = Math.min(input.cores, input.lcores.length, pairs.length);
   const each = cores === 0 ? 0 : Math.floor(pairs.length / cores);

@@ -41,7 +41,7 @@ import { parseInside } from './tunnel.kernel.ts';
 export const CSUM_SWITCHES: u32 = 0;
 /** `tso set`: payload bytes of the segments; 0: off. */
 export const CSUM_SEGMENT_SIZE: u32 = 4;
-/** `set gso segsz`: bytes of the longest packet, headers included. */
+/** `set gso segsz`: bytes of the longest packet, headers included; 0: gso is off. */
 export const CSUM_GSO_SIZE: u32 = 8;
 /** Pool of the packets that gso makes. */
 export const CSUM_POOL: u32 = 12;
@@ -52,10 +52,13 @@ export const CSUM_LOST: u32 = 20;
 /** Wrong checksums among the packets received, since they were last set to 0: IP's, and TCP's or UDP's. */
 export const CSUM_BAD_IP: u32 = 24;
 export const CSUM_BAD_TRANSPORT: u32 = 28;
-/** `set gro flush`: bursts from which packets are gathered. */
+/** `set gro flush`: bursts from which packets are gathered; 0: gro is off. */
 export const CSUM_GRO_CYCLES: u32 = 32;
 /** The chains that gatherPackets() has open, and the one to give up next. */
 export const CSUM_NEXT_CHAIN: u32 = 36;
+/** Handles held back for gro, and from how many bursts. */
+export const CSUM_HELD: u32 = 40;
+export const CSUM_HELD_BURSTS: u32 = 44;
 export const CSUM_CHAINS: u32 = 64;
 export const CHAIN_BYTES: u32 = 32;
 export const CHAIN_LIMIT: u32 = 16;
@@ -70,9 +73,6 @@ export const CSUM_ASK_UDP_SEGMENTS: u32 = 8;
 export const CSUM_TUNNELS: u32 = 16;
 /** Ethernet addresses are rewritten. */
 export const CSUM_ADDRESSES: u32 = 32;
-/** gro and gso are on. */
-export const CSUM_GRO: u32 = 64;
-export const CSUM_GSO: u32 = 128;
 
 /** Stores the checksum of the IPv4 header that was found. */
 export function recomputeIpChecksum(frame: u32): void {

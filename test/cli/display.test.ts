@@ -167,11 +167,11 @@ describe('port statistics', () => {
 });
 
 describe('forward statistics', () => {
-  const none = { rxDropped: 0, rxErrors: 0, rxNoMbuf: 0, txDropped: 0 };
+  const none = { rxDropped: 0, rxErrors: 0, rxNoMbuf: 0, txDropped: 0, badIp: 0, badTransport: 0 };
 
   it('of one port', () => {
     const port = { ...none, port: 0, rxPackets: 0, txPackets: 44531712, txDropped: 3219392 };
-    expect(forwardStatisticsText({ streams: [], ports: [port] })).toBe(`
+    expect(forwardStatisticsText({ streams: [], ports: [port], checksums: false })).toBe(`
   ---------------------- Forward statistics for port 0  ----------------------
   RX-packets: 0              RX-dropped: 0             RX-total: 0
   TX-packets: 44531712       TX-dropped: 3219392       TX-total: 47751104
@@ -187,13 +187,13 @@ describe('forward statistics', () => {
   it('of streams, and of packets for which there was no mbuf', () => {
     const peer = new Uint8Array(6);
     const stream = { lcore: 1, rxPort: 0, rxQueue: 1, txPort: 0, txQueue: 1, peer };
-    const idle = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 };
+    const idle = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
     const streams = [
       { stream: { ...stream, rxQueue: 0, txQueue: 0 }, counters: idle },
       { stream, counters: { ...idle, rxPackets: 8160, txPackets: 8160 } },
     ];
     const port = { ...none, port: 0, rxPackets: 8160, txPackets: 8160, rxNoMbuf: 3 };
-    expect(forwardStatisticsText({ streams, ports: [port] })).toBe(`
+    expect(forwardStatisticsText({ streams, ports: [port], checksums: false })).toBe(`
   ------- Forward Stats for RX Port= 0/Queue= 1 -> TX Port= 0/Queue= 1 -------
   RX-packets: 8160           TX-packets: 8160           TX-dropped: 0             
 
@@ -209,6 +209,28 @@ describe('forward statistics', () => {
   TX-packets: 8160           TX-dropped: 0             TX-total: 8160
   RX-nombufs: 3             
   ++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++
+`);
+  });
+
+  it('of csum, with the wrong checksums', () => {
+    const stream = { lcore: 1, rxPort: 1, rxQueue: 0, txPort: 0, txQueue: 0, peer: new Uint8Array(6) };
+    const counters = { rxPackets: 32, txPackets: 32, dropped: 0, noMbuf: 0, badIp: 5, badTransport: 7 };
+    const streams = [
+      { stream, counters },
+      { stream: { ...stream, rxQueue: 1 }, counters: { ...counters, rxPackets: 0, txPackets: 0 } },
+    ];
+    const port = { ...none, port: 1, rxPackets: 32, txPackets: 0, badIp: 5, badTransport: 7 };
+    expect(forwardStatisticsText({ streams, ports: [port], checksums: true })).toContain(`
+  ------- Forward Stats for RX Port= 1/Queue= 0 -> TX Port= 0/Queue= 0 -------
+  RX-packets: 32             TX-packets: 32             TX-dropped: 0               RX- bad IP checksum: 5               Rx- bad L4 checksum: 7              Rx- bad outer L4 checksum: 0             
+ RX- bad outer IP checksum: 0             
+
+  ---------------------- Forward statistics for port 1  ----------------------
+  RX-packets: 32             RX-dropped: 0             RX-total: 32
+  Bad-ipcsum: 5              Bad-l4csum: 7             Bad-outer-l4csum: 0             
+  Bad-outer-ipcsum: 0             
+  TX-packets: 0              TX-dropped: 0             TX-total: 0
+  ----------------------------------------------------------------------------
 `);
   });
 });

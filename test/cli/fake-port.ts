@@ -1,7 +1,7 @@
 /**
  * Ports and lcores in memory: what a session can be tried on without rings.
  */
-import type { ForwardingPlan, Lcores, StreamCounters } from '../../src/lcore/forwarding-plan.ts';
+import type { CsumSettings, ForwardingPlan, Lcores, Stream, StreamCounters } from '../../src/lcore/forwarding-plan.ts';
 import type { MacAddress } from '../../src/net/mac-address.ts';
 import { parseMac } from '../../src/net/mac-address.ts';
 import type {
@@ -211,6 +211,8 @@ export class FakePort implements Port {
   }
 }
 
+const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
+
 export class FakeLcores implements Lcores {
   readonly forwarding: readonly number[];
   running = false;
@@ -226,7 +228,7 @@ export class FakeLcores implements Lcores {
     if (this.failing !== undefined) return Promise.reject(this.failing);
     this.plan = plan;
     this.running = true;
-    this.current = plan.streams.map(() => ({ rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 }));
+    this.current = plan.streams.map(() => ({ ...noCounters }));
     return Promise.resolve();
   }
   stop(): Promise<void> {
@@ -243,7 +245,13 @@ export class FakeLcores implements Lcores {
   }
 
   clearCounters(): void {
-    this.current = this.current.map(() => ({ rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 }));
+    this.current = this.current.map(() => ({ ...noCounters }));
+  }
+
+  csum: ((stream: Stream) => CsumSettings) | undefined;
+
+  setCsum(settings: (stream: Stream) => CsumSettings): void {
+    this.csum = settings;
   }
   close(): Promise<void> {
     this.running = false;

@@ -41,7 +41,7 @@ function setEngine(session: Session, name: string, retry: boolean): void {
   }
 }
 
-const engine = text('engine', '(io|mac|macswap|rxonly|txonly|flowgen|5tswap|./engine.ts)', (session) => session.engines);
+const engine = text('engine', '(io|mac|macswap|rxonly|txonly|flowgen|csum|icmpecho|5tswap|./engine.ts)', (session) => session.engines);
 
 export const forwardingCommands: readonly Command[] = [
   command('control', [word('start')], 'Forwards packets as configured.', (session) => session.forwarding.start(0)),

@@ -6,7 +6,9 @@ import { readFile } from 'node:fs/promises';
 
 import { errnoText, reason } from '../session/errno-text.ts';
 import type { Session } from '../session.ts';
+import { captureCommands } from './captures.ts';
 import { controlCommands } from './control.ts';
+import { csumCommands } from './csum.ts';
 import { forwardingCommands } from './forwarding.ts';
 import type { Command } from './grammar.ts';
 import { completeLine, parseLine, splitWords } from './grammar.ts';
@@ -19,7 +21,6 @@ const missing: ReadonlySet<string> = new Set([
   'bpf-load',
   'bpf-unload',
   'create',
-  'csum',
   'ddp',
   'del',
   'device',
@@ -42,8 +43,6 @@ const missing: ReadonlySet<string> = new Set([
   'resume',
   'rx_vxlan_port',
   'suspend',
-  'tso',
-  'tunnel_tso',
 ]);
 
 /** Files that load files that load files: more than this is a circle. */
@@ -54,8 +53,10 @@ const nesting = new WeakMap<Session, number>();
 const commands: readonly Command[] = [
   ...controlCommands({ commands: () => commands, runFile: runCommandFile }),
   ...forwardingCommands,
+  ...captureCommands,
   ...portCommands,
   ...offloadCommands,
+  ...csumCommands,
 ];
 
 async function run(session: Session, line: string, complain: (answer: string) => void): Promise<'quit' | undefined> {

@@ -15,23 +15,36 @@ export interface PortForwardStatistics {
   readonly rxNoMbuf: number;
   readonly txPackets: number;
   readonly txDropped: number;
+  /** Received with a wrong IP checksum, and with a wrong TCP or UDP checksum. */
+  readonly badIp: number;
+  readonly badTransport: number;
 }
 
 export interface ForwardStatistics {
   /** One entry a stream; shown when a port has several. */
   readonly streams: readonly { readonly stream: Stream; readonly counters: StreamCounters }[];
   readonly ports: readonly PortForwardStatistics[];
+  /** The engine looked at checksums. */
+  readonly checksums: boolean;
 }
 
 const wide = (value: number): string => String(value).padEnd(14);
 const two = (value: number): string => String(value).padStart(2);
 
-function streamText(stream: Stream, counters: StreamCounters): string {
+/** Wrong checksums of a stream; outside tunnels no port here looks at them. */
+function streamChecksums({ badIp, badTransport }: StreamCounters): string {
+  return (
+    `  RX- bad IP checksum: ${wide(badIp)}  Rx- bad L4 checksum: ${wide(badTransport)} Rx- bad outer L4 checksum: ${wide(0)}\n` +
+    ` RX- bad outer IP checksum: ${wide(0)}`
+  );
+}
+
+function streamText(stream: Stream, counters: StreamCounters, checksums: boolean): string {
   if (counters.rxPackets === 0 && counters.txPackets === 0 && counters.dropped === 0) return '';
   return [
     '',
     `  ------- Forward Stats for RX Port=${two(stream.rxPort)}/Queue=${two(stream.rxQueue)} -> TX Port=${two(stream.txPort)}/Queue=${two(stream.txQueue)} -------`,
-    `  RX-packets: ${wide(counters.rxPackets)} TX-packets: ${wide(counters.txPackets)} TX-dropped: ${wide(counters.dropped)}`,
+    `  RX-packets: ${wide(counters.rxPackets)} TX-packets: ${wide(counters.txPackets)} TX-dropped: ${wide(counters.dropped)}${checksums ? streamChecksums(counters) : ''}`,
     '',
   ].join('\n');
 }
@@ -44,19 +57,25 @@ function transmitLine(packets: number, dropped: number): string {
   return `  TX-packets: ${wide(packets)} TX-dropped: ${wide(dropped)}TX-total: ${packets + dropped}`;
 }
 
-function portText(port: PortForwardStatistics): string {
+function portText(port: PortForwardStatistics, checksums: boolean): string {
   const lines = [
     '',
     `  ${border} Forward statistics for port ${String(port.port).padEnd(2)} ${border}`,
     receiveLine(port.rxPackets, port.rxDropped),
   ];
+  if (checksums) {
+    lines.push(
+      `  Bad-ipcsum: ${wide(port.badIp)} Bad-l4csum: ${wide(port.badTransport)}Bad-outer-l4csum: ${wide(0)}`,
+      `  Bad-outer-ipcsum: ${wide(0)}`,
+    );
+  }
   if (port.rxErrors + port.rxNoMbuf > 0) lines.push(`  RX-error: ${port.rxErrors}`, `  RX-nombufs: ${wide(port.rxNoMbuf)}`);
   lines.push(transmitLine(port.txPackets, port.txDropped), `  ${border}--------------------------------${border}`, '');
   return lines.join('\n');
 }
 
 /** The blocks of every port and their sum; before them a line a stream where a port has more than one. */
-export function forwardStatisticsText({ streams, ports }: ForwardStatistics): string {
+export function forwardStatisticsText({ streams, ports, checksums }: ForwardStatistics): string {
   const sum = (of: (port: PortForwardStatistics) => number): number => ports.reduce((total, port) => total + of(port), 0);
   const noMbuf = sum((port) => port.rxNoMbuf);
   const total = [
@@ -74,6 +93,6 @@ export function forwardStatisticsText({ streams, ports }: ForwardStatistics): st
     `  ${totalBorder}++++++++++++++++++++++++++++++++++++++++++++++${totalBorder}`,
     '',
   ];
-  const perStream = streams.length > ports.length ? streams.map(({ stream, counters }) => streamText(stream, counters)) : [];
-  return [...perStream, ...ports.map(portText), total.join('\n')].join('');
+  const perStream = streams.length > ports.length ? streams.map(({ stream, counters }) => streamText(stream, counters, checksums)) : [];
+  return [...perStream, ...ports.map((port) => portText(port, checksums)), total.join('\n')].join('');
 }

@@ -18,7 +18,8 @@ import type { RetryParameters } from '../display/forward-configuration.ts';
 import { forwardStatisticsText } from '../display/forward-statistics.ts';
 import type { PortForwardStatistics } from '../display/forward-statistics.ts';
 import type { Lcores, Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
-import { insertsVlan, makesPackets, planEngine } from './engines.ts';
+import type { Csum } from './csum.ts';
+import { answersItself, insertsVlan, makesPackets, planEngine } from './engines.ts';
 import { reason } from './errno-text.ts';
 import type { SessionOptions } from './options.ts';
 import type { Output } from './output.ts';
@@ -34,7 +35,7 @@ const usualRing = 512;
 /** Bytes of an Ethernet, IPv4 and UDP header: the shortest packet that txonly makes. */
 const minTxPacket = 42;
 
-const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0 };
+const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
 
 function sameStream(one: Stream, other: Stream): boolean {
   return one.rxPort === other.rxPort && one.rxQueue === other.rxQueue && one.txPort === other.txPort && one.txQueue === other.txQueue;
@@ -50,6 +51,8 @@ export interface ForwardingContext {
   readonly lcores: Lcores;
   readonly mainLcore: number;
   readonly output: Output;
+  /** Settings of the csum engine. */
+  readonly csum: Csum;
 }
 
 export class Forwarding {
@@ -123,9 +126,10 @@ export class Forwarding {
       lcores: this.#lcoreIds,
       cores: this.#cores,
       topology,
+      toItself: answersItself(this.#engine),
       peer: (port) => this.#peers.get(port) ?? Uint8Array.of(0x02, 0, 0, 0, 0, port),
     });
-    if (this.#warned || !pairsWithItself(ports.length, topology)) return;
+    if (this.#warned || answersItself(this.#engine) || !pairsWithItself(ports.length, topology)) return;
     this.#warned = true;
     output.warn('\nWarning! port-topology=paired and odd forward ports number, the last port will pair with itself.\n');
   }
@@ -361,7 +365,7 @@ export class Forwarding {
 
   /** Starts forwarding, after `txFirst` bursts from every stream's transmit queue. */
   async start(txFirst: number): Promise<void> {
-    const { settings, lcores, output } = this.#context;
+    const { settings, lcores, output, csum } = this.#context;
     const refusal = this.#whyNotStart();
     if (refusal !== undefined) {
       output.warn(refusal);
@@ -384,6 +388,7 @@ export class Forwarding {
         randomSegments: settings.txSplit === 'rand' && this.#engine !== 'flowgen',
         flowgenFlows: this.#options.flowgenFlows,
         verbose: settings.verbose,
+        csum: (stream) => csum.settingsOf(stream),
         txFirst,
         flushRx: settings.flushRx,
         insertsVlan: insertsVlan(this.#engine),
@@ -425,6 +430,15 @@ export class Forwarding {
       .reduce((sum, { rxPackets }) => sum + rxPackets, 0);
   }
 
+  /** Packets of the run that a port received with wrong checksums. */
+  #badChecksums(port: number): Pick<PortForwardStatistics, 'badIp' | 'badTransport'> {
+    const received = this.#counters().filter(({ stream }) => stream.rxPort === port);
+    return {
+      badIp: received.reduce((sum, { badIp }) => sum + badIp, 0),
+      badTransport: received.reduce((sum, { badTransport }) => sum + badTransport, 0),
+    };
+  }
+
   #takeBaselines(received: (port: number) => number): void {
     for (const managed of this.#context.ports.list()) {
       if (!this.#plan.ports.includes(managed.port.id)) continue;
@@ -455,10 +469,11 @@ export class Forwarding {
           rxNoMbuf: since(now.rxNoMbuf, baseline.rxNoMbuf),
           txPackets: since(now.txPackets, baseline.txPackets),
           txDropped: dropped + since(now.txErrors, baseline.txErrors),
+          ...this.#badChecksums(id),
         },
       ];
     });
-    output.print(forwardStatisticsText({ streams, ports: shown }));
+    output.print(forwardStatisticsText({ streams, ports: shown, checksums: this.#planEngine === 'csum' }));
   }
 
   clearStatistics(): void {

@@ -19,6 +19,9 @@ export interface EngineStream {
   readonly template: number;
   /** Segments of a generated packet. */
   readonly segments: number;
+  /** Arena offset of the csum engine's settings (src/net/recompute-checksums.kernel.ts), and of room for 512 handles of its own. */
+  readonly csum: number;
+  readonly held: number;
   /** Cache slot of this lcore, for kernels that take or give mbufs. */
   readonly lcore: number;
   readonly context: KernelContext;
@@ -32,6 +35,10 @@ export interface EngineStream {
   room(wanted: number): number;
   /** Counts packets that could not be made for want of mbufs. */
   countNoMbuf(count: number): void;
+  /** Counts packets that were freed where they should have been sent. */
+  countDropped(count: number): void;
+  /** Counts packets received with a wrong IP checksum, and with a wrong TCP or UDP checksum. */
+  countBadChecksums(ip: number, transport: number): void;
 }
 
 export interface ForwardingEngine {

@@ -6,15 +6,17 @@ import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { VirtioError } from '../../system/error.ts';
 import type { ForwardingEngine } from './engine.ts';
+import { csum } from './csum.ts';
 import { fiveTupleSwap } from './five-tuple-swap.ts';
 import { flowgen } from './flowgen.ts';
+import { icmpecho } from './icmpecho.ts';
 import { io } from './io.ts';
 import { mac } from './mac.ts';
 import { macswap } from './macswap.ts';
 import { rxonly } from './rxonly.ts';
 import { txonly } from './txonly.ts';
 
-const engines: readonly ForwardingEngine[] = [io, mac, macswap, flowgen, rxonly, txonly, fiveTupleSwap];
+const engines: readonly ForwardingEngine[] = [io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, fiveTupleSwap];
 
 export const engineNames: readonly string[] = engines.map(({ name }) => name);
 
