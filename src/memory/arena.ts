@@ -82,13 +82,22 @@ export interface ArenaViews {
 
 function viewsOf(memory: WebAssembly.Memory): ArenaViews {
   const buffer = memory.buffer;
-  return {
+  return hideFromPrinters({
     u8: new Uint8Array(buffer),
     u16: new Uint16Array(buffer),
     u32: new Uint32Array(buffer),
     i32: new Int32Array(buffer),
     data: new DataView(buffer),
-  };
+  });
+}
+
+/**
+ * Makes the properties of an object that holds views of an arena non-enumerable: whoever prints an object goes through every element of
+ * what it finds in it, and an arena has parts that must not be read.
+ */
+export function hideFromPrinters<Holder extends object>(holder: Holder, names: readonly string[] = Object.keys(holder)): Holder {
+  for (const name of names) Object.defineProperty(holder, name, { enumerable: false });
+  return holder;
 }
 
 function roundUp(value: number, step: number): number {

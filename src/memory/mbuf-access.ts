@@ -5,7 +5,7 @@
  * from a burst that was received or allocated and not yet sent or freed.
  * @module
  */
-import type { ArenaViews } from './arena.ts';
+import { hideFromPrinters, type ArenaViews } from './arena.ts';
 import {
   MBUF_BUFFER,
   MBUF_CHECKSUM_OFFSET,
@@ -44,6 +44,7 @@ export class MbufAccess {
     this.u8 = views.u8;
     this.u32 = views.u32;
     this.#u16 = new Uint16Array(views.u8.buffer);
+    hideFromPrinters(this, ['u8', 'u32']);
   }
 
   /** Bytes of the whole packet. */
