@@ -95,7 +95,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     kind === 'vhost-net'
       ? new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log })
       : kind === 'vhost-vdpa'
-        ? new VhostVdpa({ arena, path, queuePairs, queueSize, mac, events, log })
+        ? new VhostVdpa({ arena, path, queueSize, mac, events, log })
         : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
   const port = new VirtioPort(context, {
     id,

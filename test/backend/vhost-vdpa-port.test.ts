@@ -32,7 +32,6 @@ describe('a virtio port on a vDPA device (a model)', () => {
         new VhostVdpa({
           arena: context.arena,
           path: model.path,
-          queuePairs: 1,
           queueSize: 64,
           mac: undefined,
           events,

@@ -63,7 +63,6 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     const backend = new VhostVdpa({
       arena,
       path: made.path,
-      queuePairs: 1,
       queueSize: 256,
       mac: undefined,
       events: {
@@ -247,7 +246,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     });
 
     it('several: the control queue, behind the last ring of the device, says how many', async () => {
-      const { model, backend } = bench(three, { queuePairs: 2 });
+      const { model, backend } = bench(three);
       await backend.open();
       const given = start({ features: DEFAULT | CONTROL, rings: rings(2) });
       for (let round = 1; round <= 2; round++) {
@@ -260,7 +259,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     });
 
     it('a device that refuses them does not start', async () => {
-      const { model, backend } = bench({ ...three, controlAnswer: 1 }, { queuePairs: 2 });
+      const { model, backend } = bench({ ...three, controlAnswer: 1 });
       await backend.open();
       expect(await refusal(backend.start(start({ features: DEFAULT | CONTROL, rings: rings(2) })))).toBe(
         '/dev/vhost-vdpa-7: VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET: the device answered 1',
@@ -269,7 +268,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     });
 
     it('a device that does not answer is given up', async () => {
-      const { model, backend } = bench({ ...three, controlAnswer: undefined }, { queuePairs: 2 });
+      const { model, backend } = bench({ ...three, controlAnswer: undefined });
       await backend.open();
       vi.useFakeTimers({ toFake: ['setTimeout', 'performance'] });
       const refused = refusal(backend.start(start({ features: DEFAULT | CONTROL, rings: rings(2) })));
@@ -394,7 +393,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     });
 
     it('right after its control queue has answered', async () => {
-      const { model, backend } = bench({ features: DEFAULT | CONTROL, queuePairs: 2, rings: 5 }, { queuePairs: 2 });
+      const { model, backend } = bench({ features: DEFAULT | CONTROL, queuePairs: 2, rings: 5 });
       await backend.open();
       vi.useFakeTimers({ toFake: ['setTimeout'] });
       const refused = refusal(backend.start(start({ features: DEFAULT | CONTROL, rings: rings(2) })));
@@ -405,10 +404,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
     });
 
     it('while its control queue is waited for', async () => {
-      const { model, backend } = bench(
-        { features: DEFAULT | CONTROL, queuePairs: 2, rings: 5, controlAnswer: undefined },
-        { queuePairs: 2 },
-      );
+      const { model, backend } = bench({ features: DEFAULT | CONTROL, queuePairs: 2, rings: 5, controlAnswer: undefined });
       await backend.open();
       vi.useFakeTimers({ toFake: ['setTimeout', 'performance', 'setInterval', 'clearInterval'] });
       const refused = refusal(backend.start(start({ features: DEFAULT | CONTROL, rings: rings(2) })));
@@ -421,10 +417,7 @@ describe('the vhost-vdpa backend, on a model of the kernel', () => {
   describe('every request that fails', () => {
     /** A whole life of a port with two queue pairs; everything that is said in it. */
     async function life(failure?: VdpaModel['failure']): Promise<Bench & { readonly said: readonly string[] }> {
-      const all = bench(
-        { features: DEFAULT | CONTROL, queuePairs: 2, rings: 5 },
-        { queuePairs: 2, mac: Uint8Array.of(2, 0, 0, 0, 0, 0x77) },
-      );
+      const all = bench({ features: DEFAULT | CONTROL, queuePairs: 2, rings: 5 }, { mac: Uint8Array.of(2, 0, 0, 0, 0, 0x77) });
       const { model, backend, logged } = all;
       model.failure = failure;
       const said: string[] = [];
@@ -485,7 +478,7 @@ describe('the real system calls', () => {
     const arena = testArena();
     const events = { onOffer: () => undefined, onLost: () => undefined };
     const open = async (path: string): Promise<unknown> => {
-      const backend = new VhostVdpa({ arena, path, queuePairs: 1, queueSize: 256, mac: undefined, events, log: () => undefined });
+      const backend = new VhostVdpa({ arena, path, queueSize: 256, mac: undefined, events, log: () => undefined });
       const before = readdirSync('/proc/self/fd').length;
       const result = await backend.open().catch((error: unknown) => (error instanceof Error ? error.message : error));
       await backend.close();

@@ -10,17 +10,14 @@
  */
 import { readSync } from 'node:fs';
 import type { Arena } from '../../memory/arena.ts';
-import { formatMac, isUnicast, type MacAddress } from '../../net/mac-address.ts';
+import type { MacAddress } from '../../net/mac-address.ts';
 import { Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
 import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../backend.ts';
 import {
   VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MAC,
-  VIRTIO_NET_F_MQ,
-  VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
   VIRTIO_STATUS_ACKNOWLEDGE,
   VIRTIO_STATUS_DRIVER,
@@ -28,30 +25,20 @@ import {
   VIRTIO_STATUS_FEATURES_OK,
   VIRTIO_STATUS_NEEDS_RESET,
 } from '../virtio-features.ts';
-import { CONTROL_DESCRIPTORS, ControlQueue, SET_QUEUE_PAIRS } from './control-queue.ts';
+import { ControlQueue, SET_QUEUE_PAIRS } from './control-queue.ts';
 import { VdpaDevice } from './device.ts';
+import { agreeOnMac, changeMac, checkMtu, CONTROL_FEATURES, inspect, linkIsUp, type Inspection } from './inspection.ts';
 import { realVdpaSystem, type VdpaSystem } from './system.ts';
 
 /** How often the device file is looked for. */
 const WATCH_MILLISECONDS = 1000;
-/** struct virtio_net_config (virtio 1.2, 5.1.4): where its fields are. */
-const CONFIG_MAC = 0;
-const CONFIG_STATUS = 6;
-const CONFIG_QUEUE_PAIRS = 8;
-const CONFIG_MTU = 10;
-const LINK_UP = 1;
-/** A device that tells less tells nothing (virtio 1.2, 5.1.4.1). */
-const SMALLEST_MTU = 68;
-const QUEUE_PAIRS_LIMIT = 0x8000;
 /** Taken whenever they are offered, whatever the port wants: addresses that are the driver's own, and what the configuration tells. */
 const OWN_FEATURES = VIRTIO_F_ACCESS_PLATFORM | VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS;
-const CONTROL_FEATURES = VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ;
 
 export interface VhostVdpaOptions {
   readonly arena: Arena;
   /** The character device: /dev/vhost-vdpa-0. */
   readonly path: string;
-  readonly queuePairs: number;
   /** Descriptors of each ring. */
   readonly queueSize: number;
   /** Address to give the device; undefined: the device's own. */
@@ -73,15 +60,6 @@ interface RingPlace {
   readonly descriptors: number;
   readonly available: number;
   readonly used: number;
-}
-
-/** What the device says of itself. */
-interface Inspection {
-  readonly features: bigint;
-  readonly queuePairs: number;
-  readonly largestRing: number;
-  readonly mac: MacAddress | undefined;
-  readonly mtu: number | undefined;
 }
 
 /** Every request is done when it returns. */
@@ -131,7 +109,7 @@ export class VhostVdpa implements VirtioBackend {
     const pairs = start.rings.length >> 1;
     const features = (start.features & (pairs > 1 ? ~0n : ~CONTROL_FEATURES)) | (inspection.features & OWN_FEATURES);
     try {
-      this.#checkMtu(start.mtu);
+      checkMtu(device, inspection, start.mtu);
       this.#negotiate(device, features);
       this.#shareMemory(device);
       for (const [index, queue] of start.rings.entries()) {
@@ -146,7 +124,7 @@ export class VhostVdpa implements VirtioBackend {
       this.#setStatus(device, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK);
       this.#running = true;
       if (controlRing !== undefined) await this.#useQueuePairs(device, pairs, controlRing);
-      this.#readLink(device);
+      this.#readLink(device, inspection);
     } catch (error) {
       this.#takeBack();
       throw error;
@@ -163,21 +141,15 @@ export class VhostVdpa implements VirtioBackend {
 
   setMtu(mtu: number): Promise<void> {
     return settle(() => {
-      this.#checkMtu(mtu);
+      // one that is gone is asked at its next start
+      if (this.#device !== undefined && this.#inspection !== undefined) checkMtu(this.#device, this.#inspection, mtu);
     });
   }
 
   setMac(mac: MacAddress): Promise<void> {
     return settle(() => {
       const { device, inspection } = this.#present();
-      if ((inspection.features & VIRTIO_NET_F_MAC) === 0n) return;
-      device.writeConfig(CONFIG_MAC, mac);
-      const kept = device.readConfig(CONFIG_MAC, 6);
-      if (!kept.equals(mac)) {
-        throw new VirtioError(`${this.peer}: the device keeps its address ${formatMac(kept)} (vdpa dev add ... mac gives it another)`, {
-          code: 'EOPNOTSUPP',
-        });
-      }
+      changeMac(device, inspection, mac);
       this.#mac = mac;
     });
   }
@@ -213,89 +185,20 @@ export class VhostVdpa implements VirtioBackend {
   #openDevice(): DeviceOffer {
     const device = new VdpaDevice(this.peer, this.#system);
     try {
-      const inspection = this.#inspect(device);
+      const { arena, queueSize } = this.#options;
+      const inspection = inspect(device, { queueSize, memory: arena.publishedRegion });
+      const mac = agreeOnMac(device, inspection, this.#mac, (problem) => {
+        this.#complain(problem);
+      });
       this.#device = device;
       this.#inspection = inspection;
-      const { features, queuePairs, mac } = inspection;
+      const { features, queuePairs } = inspection;
       const multiqueue = (features & CONTROL_FEATURES) === CONTROL_FEATURES;
       return { features: multiqueue ? features : features & ~CONTROL_FEATURES, queuePairs, ...(mac === undefined ? {} : { mac }) };
     } catch (error) {
       device.close();
       throw error;
     }
-  }
-
-  #inspect(device: VdpaDevice): Inspection {
-    const features = device.features();
-    const largestRing = device.largestRing();
-    const { queueSize } = this.#options;
-    if (queueSize > largestRing) {
-      throw new VirtioError(
-        `queue_size=${String(queueSize)}: the rings of ${this.peer} have ${String(largestRing)} descriptors at most; ask for that or less`,
-        { code: 'EINVAL' },
-      );
-    }
-    this.#checkIovaRange(device);
-    const configBytes = device.configSize() ?? Infinity;
-    const word = (feature: bigint, offset: number): number | undefined =>
-      (features & feature) === feature && offset + 2 <= configBytes ? device.readConfig(offset, 2).readUInt16LE() : undefined;
-    const pairs = word(CONTROL_FEATURES, CONFIG_QUEUE_PAIRS) ?? 1;
-    const rings = device.ringCount() ?? Infinity;
-    if (pairs < 1 || pairs > QUEUE_PAIRS_LIMIT || rings < 2) {
-      throw new VirtioError(`${this.peer}: the device says that it has ${String(pairs)} queue pairs and ${String(rings)} rings`, {
-        code: 'EPROTO',
-      });
-    }
-    const mtu = word(VIRTIO_NET_F_MTU, CONFIG_MTU) ?? 0;
-    return {
-      features,
-      largestRing,
-      // more than one need the control queue as well
-      queuePairs: rings >= 2 * pairs + 1 && largestRing >= CONTROL_DESCRIPTORS ? pairs : 1,
-      mac: (features & VIRTIO_NET_F_MAC) === 0n ? undefined : this.#agreeOnMac(device),
-      mtu: mtu >= SMALLEST_MTU ? mtu : undefined,
-    };
-  }
-
-  #checkIovaRange(device: VdpaDevice): void {
-    const range = device.iovaRange();
-    const { guestAddress, bytes } = this.#options.arena.publishedRegion;
-    const last = guestAddress + bytes - 1;
-    if (range === undefined || (range.first <= BigInt(guestAddress) && BigInt(last) <= range.last)) return;
-    const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
-    throw new VirtioError(
-      `${this.peer}: the device reaches addresses ${hex(range.first)} to ${hex(range.last)}, and the packet memory has ${hex(guestAddress)} to ${hex(last)}; ` +
-        `ask for less memory with -m, or use another device`,
-      { code: 'ERANGE' },
-    );
-  }
-
-  /** Gives the device the address that was asked for; the device may keep its own. */
-  #agreeOnMac(device: VdpaDevice): MacAddress | undefined {
-    const wanted = this.#mac;
-    try {
-      if (wanted !== undefined) device.writeConfig(CONFIG_MAC, wanted);
-    } catch (error) {
-      this.#complain(error);
-    }
-    const kept = device.readConfig(CONFIG_MAC, 6);
-    // none was given to the device
-    if (!isUnicast(kept)) return undefined;
-    if (wanted !== undefined && !kept.equals(wanted)) {
-      this.#options.log(`${this.peer}: the device keeps its address ${formatMac(kept)} instead of ${formatMac(wanted)}`);
-    }
-    return kept;
-  }
-
-  #checkMtu(mtu: number): void {
-    const limit = this.#inspection?.mtu;
-    if (limit === undefined || mtu <= limit) return;
-    throw new VirtioError(
-      `${this.peer}: MTU ${String(mtu)}: the device takes ${String(limit)} at most; set the port's MTU to that or less`,
-      {
-        code: 'EINVAL',
-      },
-    );
   }
 
   /** virtio 1.2, 3.1.1: up to the point where the driver sets its rings up. */
@@ -390,22 +293,21 @@ export class VhostVdpa implements VirtioBackend {
     } catch {
       // EAGAIN: taken already
     }
-    const device = this.#device;
-    if (device === undefined || !this.#running) return;
+    if (!this.#running) return;
     try {
+      const { device, inspection } = this.#present();
       if ((device.status() & VIRTIO_STATUS_NEEDS_RESET) !== 0) {
         this.#lose('the device needs a reset (DEVICE_NEEDS_RESET); it is opened anew');
         return;
       }
-      this.#readLink(device);
+      this.#readLink(device, inspection);
     } catch (error) {
       this.#complain(error);
     }
   }
 
-  #readLink(device: VdpaDevice): void {
-    const tells = ((this.#inspection?.features ?? 0n) & VIRTIO_NET_F_STATUS) !== 0n;
-    const up = !tells || (device.readConfig(CONFIG_STATUS, 2).readUInt16LE() & LINK_UP) !== 0;
+  #readLink(device: VdpaDevice, inspection: Inspection): void {
+    const up = linkIsUp(device, inspection);
     if (up === this.#linkUp) return;
     this.#linkUp = up;
     this.#options.events.onLink?.(up);
