@@ -39,7 +39,18 @@ test('an lcore returns what the main thread sends', async () => {
   await receiving;
   await cores.stop();
   expect(cores.counters()).toEqual([
-    { lcore: cpu, rxPort: pair.device, txPort: pair.device, queue: 0, rxPackets: 300, txPackets: 300, dropped: 0, noMbuf: 0 },
+    {
+      lcore: cpu,
+      rxPort: pair.device,
+      txPort: pair.device,
+      queue: 0,
+      rxPackets: 300,
+      txPackets: 300,
+      dropped: 0,
+      noMbuf: 0,
+      badIp: 0,
+      badTransport: 0,
+    },
   ]);
   await cores.finished;
 });
