@@ -17,7 +17,7 @@ export interface Printed {
   /** Every `name: value` line. */
   readonly values: ReadonlyMap<string, string>;
   /** What follows `mark TEXT`; empty when there is no such mark. */
-  section(mark: string): string;
+  readonly section: (mark: string) => string;
 }
 
 /** Runs the lines; a status other than 0 fails the test with all that they printed. */
