@@ -131,7 +131,9 @@ export class PortControl {
       const refusal = configurationRefusal(port.id, port.info, wanted, mtu ?? Math.min(port.info.maxMtu, usualMtu));
       if (refusal !== undefined) throw new RangeError(refusal);
       await port.configure(wanted);
-      Object.assign(managed.queuesSetUp, { rx: 0, tx: 0 });
+      // as in ethdev, queues that there were before count until they are set up anew
+      managed.queuesSetUp.rx = Math.min(managed.queuesSetUp.rx, rxQueues);
+      managed.queuesSetUp.tx = Math.min(managed.queuesSetUp.tx, txQueues);
       this.#adoptOffloads(managed);
       return true;
     } catch (error) {
@@ -160,6 +162,7 @@ export class PortControl {
     managed.reconfigureQueues = false;
     let direction: 'rx' | 'tx' = 'tx';
     const check = (queue: number, wanted = 0, ofPort = 0): void => {
+      queuesSetUp[direction] = queue;
       const refusal = queueRefusal(direction, port.id, queue, wanted, ofPort);
       if (refusal !== undefined) throw new RangeError(refusal);
     };

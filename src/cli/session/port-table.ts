@@ -25,7 +25,7 @@ export interface ManagedPort {
   maxLroPacketSize: number;
   /** Tag that TX_OFFLOAD_VLAN_INSERT puts into packets. */
   txVlan: number;
-  /** How many queues have been set up since the port was configured. */
+  /** How many queues have been set up, and not given up since. */
   readonly queuesSetUp: { rx: number; tx: number };
   /** MTU to configure; undefined: 1500. */
   mtu: number | undefined;
