@@ -210,7 +210,7 @@ describe('values', () => {
     [['--eth-peer=x,02:00:00:00:00:01'], ['Invalid eth-peer: x,02:00:00:00:00:01']],
     [['--eth-peer=32,02:00:00:00:00:01'], ['eth-peer: port 32 >= RTE_MAX_ETHPORTS(32)']],
     [['--port-topology=foo'], ['port-topology foo invalid - must be: paired, chained or loop']],
-    [['--forward-mode=csum'], ['Invalid csum packet forwarding mode']],
+    [['--forward-mode=noisy'], ['Invalid noisy packet forwarding mode']],
     [['--flowgen-flows=0'], ['flows must be >= 1']],
     [['--flowgen-flows=99999999999'], ['flows must be >= 1']],
     [['--tx-offloads=x'], ['tx-offloads must be >= 0']],

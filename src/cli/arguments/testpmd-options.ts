@@ -39,7 +39,7 @@ const int32Max = 0x7fff_ffff;
 const uint32Max = 0xffff_ffff;
 
 /** DPDK's other modes. */
-const laterForwardModes = ['csum', 'icmpecho', 'noisy', 'shared_rxq'];
+const laterForwardModes = ['noisy', 'shared_rxq'];
 
 const CAPTURE_SUMMARY =
   'write every packet that a port receives and sends to a file, pcapng where its name ends so; ' +

@@ -6,7 +6,7 @@ import type { MacAddress } from '../../net/mac-address.ts';
 import type { CaptureWish } from '../../port/capture-options.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 
-export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', '5tswap'] as const;
+export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap'] as const;
 
 export const EVENT_NAMES = [
   'unknown',
