@@ -1,5 +1,5 @@
 /**
- * net_pcap: receives what a capture file holds, and sends into one.
+ * net_pcap: receives what a capture file holds, and sends into one; interfaces in their place are pcap-interfaces.ts's.
  *
  * A file a queue. Receive files are opened anew at every start of the port and read in large pieces, or, with infinite_rx,
  * taken into the arena as a whole and read over and over. Transmit files are made when the port is, begin anew with every
@@ -9,6 +9,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { MBUF_HEADROOM } from '../memory/mbuf-layout.ts';
 import { CAPTURE_CUT, CAPTURE_OTHER_LINK_TYPE, CAPTURE_READ_FAILED, CAPTURE_WRITE_FAILED, LINK_TYPE_ETHERNET } from '../net/pcap-format.ts';
+import type { MacAddress } from '../net/mac-address.ts';
 import { captureHeader, captureProblem, captureRecord, captureStart, readCapture, type CaptureFormat } from '../net/pcap.ts';
 import {
   FILE_AT,
@@ -34,15 +35,15 @@ import { VirtioError } from '../system/error.ts';
 import { errnoName, errnoText } from '../system/ffi.ts';
 import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
-import { readDevargs, type Devargs } from './devargs.ts';
+import { readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
+import { JoinedPort, openInterfacePart, type PartQueue } from './pcap-interfaces.ts';
 import { writePiece } from './pcap-queue.ts';
-import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import type { ExtendedStatistic, Link, Port, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, queueBasics } from './statistics.ts';
 
-const INTERFACE_KEYS = ['rx_iface', 'rx_iface_in', 'tx_iface', 'iface', 'phy_mac'];
-const KEYS = ['rx_pcap', 'tx_pcap', 'infinite_rx', ...INTERFACE_KEYS];
+const KEYS = ['rx_pcap', 'tx_pcap', 'infinite_rx', 'rx_iface', 'rx_iface_in', 'tx_iface', 'iface', 'phy_mac'];
 /** Files of a port either way, as in DPDK. */
 const QUEUES = 16;
 /** Bytes read or written at a time. The longest block that is looked into is shorter. */
@@ -140,6 +141,8 @@ interface PcapPortOptions {
   readonly rxFiles: readonly string[];
   readonly txFiles: readonly OpenFile[];
   readonly repeats: boolean;
+  /** Queues of a side without files. Default: as many as the other side has. */
+  readonly queues?: number;
 }
 
 class PcapPort extends BasePort<PcapQueue> {
@@ -152,17 +155,15 @@ class PcapPort extends BasePort<PcapQueue> {
   #startedBefore = false;
 
   constructor(context: PortContext, options: PcapPortOptions) {
-    // DPDK's: "pcap" in ASCII, and the number of the device
-    const number = Number(/\d+$/.exec(options.name)?.[0] ?? 0);
-    super(context, { ...options, mac: Uint8Array.of(2, 0x70, 0x63, 0x61, 0x70, number & 0xff) });
+    super(context, { ...options, mac: numberedMac(options.name) });
     this.#options = options;
-    const { rxFiles, txFiles } = options;
-    // a side without files has as many queues as the other: nothing comes, or what is sent is dropped
+    const { rxFiles, txFiles, queues = Math.max(rxFiles.length, txFiles.length) } = options;
+    // a side without files: nothing comes, or what is sent is dropped
     this.info = {
       ...SOFTWARE_PORT_INFO,
       driverName: 'net_pcap',
-      maxRxQueues: rxFiles.length === 0 ? txFiles.length : rxFiles.length,
-      maxTxQueues: txFiles.length === 0 ? rxFiles.length : txFiles.length,
+      maxRxQueues: rxFiles.length === 0 ? queues : rxFiles.length,
+      maxTxQueues: txFiles.length === 0 ? queues : txFiles.length,
     };
   }
 
@@ -383,16 +384,7 @@ function openForWriting(name: string, path: string): OpenFile {
   return { path, descriptor };
 }
 
-function checkFiles(name: string, rxFiles: readonly string[], txFiles: readonly string[], interfaces: readonly string[]): void {
-  const [wanted] = interfaces;
-  if (wanted !== undefined) {
-    throw new VirtioError(
-      `${name}: ${wanted}: net_pcap works on files only; for a network interface use --vdev=net_af_packet0,iface=NAME`,
-      { code: 'EOPNOTSUPP' },
-    );
-  }
-  if (rxFiles.length === 0 && txFiles.length === 0)
-    throw new VirtioError(`${name}: give a file to read, rx_pcap=FILE, or to write, tx_pcap=FILE`, { code: 'EINVAL' });
+function checkFiles(name: string, rxFiles: readonly string[], txFiles: readonly string[]): void {
   for (const [key, files] of [
     ['rx_pcap', rxFiles],
     ['tx_pcap', txFiles],
@@ -406,28 +398,107 @@ function checkFiles(name: string, rxFiles: readonly string[], txFiles: readonly 
   if (both !== undefined) throw new VirtioError(`${name}: tx_pcap=${both}: the file has another use in this port`, { code: 'EINVAL' });
 }
 
-function create(context: PortContext, id: number, devargs: Devargs): Promise<PcapPort> {
-  const args = readDevargs(devargs, KEYS);
-  const { name } = devargs;
-  const rxFiles = args.strings('rx_pcap');
-  const txPaths = args.strings('tx_pcap');
-  const repeats = args.flag('infinite_rx', false);
-  checkFiles(
-    name,
-    rxFiles,
-    txPaths,
-    INTERFACE_KEYS.filter((key) => args.has(key)),
-  );
-  if (repeats && rxFiles.length === 0) throw new VirtioError(`${name}: infinite_rx=1 needs rx_pcap=FILE`, { code: 'EINVAL' });
-  for (const path of rxFiles) closeSync(openForReading(name, path).descriptor);
+function numberedMac(name: string): MacAddress {
+  // DPDK's: "pcap" in ASCII, and the number of the device
+  return Uint8Array.of(2, 0x70, 0x63, 0x61, 0x70, Number(/\d+$/.exec(name)?.[0] ?? 0) & 0xff);
+}
+
+interface Sources {
+  readonly rxFiles: readonly string[];
+  readonly txPaths: readonly string[];
+  /** One for both ways, on one socket. */
+  readonly iface: string | undefined;
+  readonly rxInterfaces: readonly string[];
+  readonly txInterfaces: readonly string[];
+  readonly repeats: boolean;
+}
+
+function readSources(args: DevargsReader): Sources {
+  const { name } = args;
+  const sources: Sources = {
+    rxFiles: args.strings('rx_pcap'),
+    txPaths: args.strings('tx_pcap'),
+    iface: args.string('iface'),
+    rxInterfaces: [...args.strings('rx_iface'), ...args.strings('rx_iface_in')],
+    txInterfaces: args.strings('tx_iface'),
+    repeats: args.flag('infinite_rx', false),
+  };
+  const { rxFiles, txPaths, iface, rxInterfaces, txInterfaces, repeats } = sources;
+  const wrong = (text: string): VirtioError => new VirtioError(`${name}: ${text}`, { code: 'EINVAL' });
+  if (iface !== undefined && rxFiles.length + txPaths.length + rxInterfaces.length + txInterfaces.length !== 0)
+    throw wrong(`iface=${iface} is for both ways; leave out the other files and interfaces, or give rx_iface and tx_iface`);
+  if (rxFiles.length !== 0 && rxInterfaces.length !== 0) throw wrong('rx_pcap and rx_iface: packets come from files or from interfaces');
+  if (txPaths.length !== 0 && txInterfaces.length !== 0) throw wrong('tx_pcap and tx_iface: packets go to files or to interfaces');
+  if (iface === undefined && rxFiles.length + txPaths.length + rxInterfaces.length + txInterfaces.length === 0)
+    throw wrong('give a file to read, rx_pcap=FILE, or to write, tx_pcap=FILE, or an interface: iface=NAME, rx_iface=NAME, tx_iface=NAME');
+  if (repeats && rxFiles.length === 0) throw wrong('infinite_rx=1 needs rx_pcap=FILE');
+  const most = Math.max(rxInterfaces.length, txInterfaces.length);
+  if (most > QUEUES) throw wrong(`${String(most)} interfaces one way; a port has ${String(QUEUES)} queues`);
+  checkFiles(name, rxFiles, txPaths);
+  return sources;
+}
+
+function createFiles(context: PortContext, options: Omit<PcapPortOptions, 'txFiles'>, txPaths: readonly string[]): PcapPort {
+  const { name } = options;
+  for (const path of options.rxFiles) closeSync(openForReading(name, path).descriptor);
   const txFiles: OpenFile[] = [];
   try {
     for (const path of txPaths) txFiles.push(openForWriting(name, path));
-    return Promise.resolve(new PcapPort(context, { id, name, devargs: devargs.text, rxFiles, txFiles, repeats }));
+    return new PcapPort(context, { ...options, txFiles });
   } catch (error) {
     for (const { descriptor } of txFiles) closeSync(descriptor);
     throw error;
   }
+}
+
+/** A port of which a side at least is an interface. */
+async function createJoined(context: PortContext, id: number, devargs: Devargs, sources: Sources, physical: boolean): Promise<JoinedPort> {
+  const { name, text } = devargs;
+  const { rxFiles, txPaths, iface, rxInterfaces, txInterfaces, repeats } = sources;
+  const opened: Port[] = [];
+  const open = async (ifaceName: string): Promise<PartQueue> => {
+    const port = await openInterfacePart(context, id, name, ifaceName);
+    opened.push(port);
+    return { port, queue: 0 };
+  };
+  const rx: PartQueue[] = [];
+  const tx: PartQueue[] = [];
+  try {
+    if (iface !== undefined) {
+      const both = await open(iface);
+      rx.push(both);
+      tx.push(both);
+    }
+    for (const ifaceName of rxInterfaces) rx.push(await open(ifaceName));
+    for (const ifaceName of txInterfaces) tx.push(await open(ifaceName));
+    const interfaceMac = opened[0]?.mac;
+    const queues = Math.max(rxFiles.length, txPaths.length, rx.length, tx.length);
+    if (rx.length === 0 || tx.length === 0) {
+      // files, or where a side has nothing at all: nothing comes, or what is sent is dropped
+      const files = createFiles(context, { id, name, devargs: text, rxFiles, repeats, queues }, txPaths);
+      opened.push(files);
+      for (const list of [rx, tx]) {
+        const count = (list === rx ? rxFiles : txPaths).length;
+        if (list.length === 0) list.push(...Array.from({ length: count === 0 ? queues : count }, (_, queue) => ({ port: files, queue })));
+      }
+    }
+    const mac = physical && interfaceMac !== undefined ? interfaceMac : numberedMac(name);
+    return new JoinedPort(context, { id, name, devargs: text, mac, rx, tx });
+  } catch (error) {
+    for (const port of opened) await port.close();
+    throw error;
+  }
+}
+
+async function create(context: PortContext, id: number, devargs: Devargs): Promise<Port> {
+  const args = readDevargs(devargs, KEYS);
+  const sources = readSources(args);
+  const physical = args.flag('phy_mac', false);
+  const { rxFiles, txPaths, iface, rxInterfaces, txInterfaces, repeats } = sources;
+  if (iface !== undefined || rxInterfaces.length + txInterfaces.length !== 0) return createJoined(context, id, devargs, sources, physical);
+  // failures are rejections
+  await Promise.resolve();
+  return createFiles(context, { id, name: devargs.name, devargs: devargs.text, rxFiles, repeats }, txPaths);
 }
 
 export const pcapDriver: PortDriver = { name: 'net_pcap', aliases: ['eth_pcap'], serves: false, agreesOnQueues: false, create };

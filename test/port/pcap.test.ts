@@ -3,11 +3,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readCapture } from '../../src/net/pcap.ts';
 import type { Port } from '../../src/port/port.ts';
 import { VirtioError } from '../../src/system/error.ts';
 import { enhancedBlock, interfaceBlock, pcapFile, pcapngFile, sectionBlock } from '../support/captures.ts';
+import { enterNetworkNamespace, ip, makeVeth, removeInterfaces, WHY_NO_NETWORK } from '../support/network.ts';
+import { until } from '../support/deadline.ts';
 import { PortBench } from '../support/port-pair.ts';
 import { frame, TARGETS } from '../support/ring-pair.ts';
 
@@ -280,8 +282,12 @@ describe.each(TARGETS)('net_pcap on %s', (target) => {
     ['rx_pcap=', /rx_pcap=: expected a text that is not empty/],
     ['tx_pcap=/tmp/x,tx_pcap=/tmp/x', /the file has another use in this port/],
     ['rx_pcap=/tmp/x,tx_pcap=/tmp/x', /the file has another use in this port/],
-    ['rx_iface=eth0', /rx_iface: net_pcap works on files only.*net_af_packet0,iface=NAME/],
-    ['iface=eth0', /iface: net_pcap works on files only/],
+    ['rx_iface=nowhere0', /net_pcap0: iface=nowhere0: no such interface in this network namespace/],
+    ['iface=lo,rx_pcap=a', /net_pcap0: iface=lo is for both ways/],
+    ['rx_pcap=a,rx_iface=lo', /net_pcap0: rx_pcap and rx_iface: packets come from files or from interfaces/],
+    ['tx_pcap=a,tx_iface=lo', /net_pcap0: tx_pcap and tx_iface: packets go to files or to interfaces/],
+    ['rx_iface=lo,infinite_rx=1', /infinite_rx=1 needs rx_pcap/],
+    ['iface=lo,phy_mac=2', /phy_mac=2: expected 0 or 1/],
     ['tx_pcap=/tmp/x,infinite_rx=1', /infinite_rx=1 needs rx_pcap/],
     ['rx_pcap=a,infinite_rx=2', /infinite_rx=2: expected 0 or 1/],
     ['rx_pcaps=a', /unknown key rx_pcaps; did you mean rx_pcap/],
@@ -302,5 +308,92 @@ describe.each(TARGETS)('net_pcap on %s', (target) => {
     }
     await expect(bench.open(`net_pcap0,tx_pcap=${path('t')},tx_pcap=/nowhere/x`)).rejects.toThrow(/nowhere/);
     expect(descriptors()).toBe(before);
+  });
+});
+
+describe.skipIf(WHY_NO_NETWORK !== undefined)('net_pcap on interfaces', () => {
+  let bench: PortBench;
+  beforeAll(enterNetworkNamespace);
+  beforeEach(() => {
+    bench = new PortBench();
+    makeVeth('va', 'vb');
+    makeVeth('vc', 'vd');
+  });
+  afterEach(async () => {
+    await bench[Symbol.asyncDispose]();
+    removeInterfaces();
+  });
+  const send = (port: Port, packets: readonly Uint8Array[], queue = 0): number =>
+    bench.bench.send(
+      (_, mbufs, count) => port.txBurst(queue, mbufs, count),
+      0,
+      packets.map((bytes) => bench.bench.packet(bench.pool, bytes) ?? 0),
+    );
+  const receive = async (port: Port, wanted: number, queue = 0): Promise<Buffer[]> => {
+    const packets: Buffer[] = [];
+    await until(5000, `${String(wanted)} packets; ${bench.log.join('; ')}`, () => {
+      packets.push(...bench.bench.take((_, mbufs, count) => port.rxBurst(queue, mbufs, count), 0, 32));
+      return packets.length >= wanted;
+    });
+    return packets;
+  };
+
+  it('receives and sends on one, or on one each', async () => {
+    const both = await bench.open('net_pcap0,iface=va,phy_mac=1');
+    const [other, third] = [await bench.open('net_af_packet0,iface=vb'), await bench.open('net_af_packet1,iface=vd')];
+    expect(Buffer.from(both.mac).toString('hex')).toBe(
+      (/"address":"([^"]*)"/.exec(ip('-j link show va')))?.[1]
+        ?.replaceAll(':', ''),
+    );
+    await bench.linksUp(both, other, third);
+    expect(send(both, frames(5))).toBe(5);
+    expect(await receive(other, 5)).toEqual(frames(5));
+    expect(send(other, frames(3, 1514))).toBe(3);
+    expect(await receive(both, 3)).toEqual(frames(3, 1514));
+    expect(both.statistics()).toMatchObject({ rxPackets: 3, txPackets: 5, rxBytes: 3 * 1514, txBytes: 300, rxErrors: 0, txErrors: 0 });
+    await both.close();
+    const across = await bench.open('net_pcap1,rx_iface=va,tx_iface=vc');
+    expect(Buffer.from(across.mac).toString('hex')).toBe('027063617001');
+    await bench.linksUp(across);
+    send(other, frames(4));
+    expect(await receive(across, 4)).toEqual(frames(4));
+    send(across, frames(2, 100));
+    expect(await receive(third, 2)).toEqual(frames(2, 100));
+    expect(across.extendedStatistics()).toEqual(
+      expect.arrayContaining([
+        { name: 'rx_q0_packets', value: 4 },
+        { name: 'tx_q0_packets', value: 2 },
+      ]),
+    );
+    ip('link set va down');
+    await until(3000, 'link down', () => !across.link().up);
+    ip('link set va up');
+    await bench.linksUp(across);
+    await across.stop();
+    await across.start();
+    send(other, frames(4));
+    expect(await receive(across, 4)).toEqual(frames(4));
+  });
+
+  it('has files on one side and interfaces on the other, a queue each', async () => {
+    const [other, third] = [await bench.open('net_af_packet0,iface=vb'), await bench.open('net_af_packet1,iface=vd')];
+    const [a, b] = [put('a.pcap', pcapFile(frames(3))), put('b.pcap', pcapFile(frames(4, 100)))];
+    const reader = await bench.open(`net_pcap0,rx_pcap=${a},rx_pcap=${b},tx_iface=va,tx_iface=vc`, 2);
+    await bench.linksUp(reader, other, third);
+    for (const queue of [0, 1]) {
+      const packets = await receive(reader, 3 + queue, queue);
+      expect(send(reader, packets, queue)).toBe(packets.length);
+    }
+    expect(await receive(other, 3)).toEqual(frames(3));
+    expect(await receive(third, 4)).toEqual(frames(4, 100));
+    await reader.close();
+    const writer = await bench.open(`net_pcap1,rx_iface=va,rx_iface_in=vc,tx_pcap=${path('c.pcap')},tx_pcap=${path('d.pcap')}`, 2);
+    await bench.linksUp(writer);
+    send(other, frames(2));
+    send(third, frames(6));
+    send(writer, await receive(writer, 2, 0), 0);
+    send(writer, await receive(writer, 6, 1), 1);
+    await writer.close();
+    expect([packetsIn(path('c.pcap')).length, packetsIn(path('d.pcap')).length]).toEqual([2, 6]);
   });
 });
