@@ -120,6 +120,15 @@ export class PeerMemory {
     return undefined;
   }
 
+  /** The first region whose file has become too short for it since it was mapped, in words. */
+  get missing(): string | undefined {
+    for (const region of this.#held) {
+      const { size } = fstatSync(region.fd);
+      if (region.fileOffset + region.size > BigInt(size)) return `${describe(region)} lost its file (now ${String(size)} bytes)`;
+    }
+    return undefined;
+  }
+
   /** Unmaps everything and closes the files. */
   clear(): void {
     this.#unplace();

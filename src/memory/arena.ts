@@ -13,6 +13,7 @@
  * @module
  */
 import { openSync, unlinkSync } from 'node:fs';
+import { guardFromBusErrors } from '../system/bus-error.ts';
 import { closeFd } from '../system/event-fd.ts';
 import { VirtioError } from '../system/error.ts';
 import { hugeMountAt, hugePagePools } from '../system/hugepages.ts';
@@ -175,6 +176,10 @@ export class Arena {
   readonly publishedFile: number;
   readonly views: ArenaViews;
   readonly #memory: WebAssembly.Memory;
+  /** Offset of the counter of faults. */
+  readonly #faults: number;
+  #guarded = false;
+  #unguard: (() => void) | undefined;
   #open = true;
 
   /**
@@ -235,6 +240,7 @@ export class Arena {
       closeFd(ownFile);
     }
     this.publishedFile = publishedFile;
+    this.#faults = this.allocateOwn(4, 'a counter of faults');
   }
 
   static #reserve(fixedBytes: number, peerBytes: number, warn: (message: string) => void): WebAssembly.Memory {
@@ -296,7 +302,21 @@ export class Arena {
    * @param offset in the window, from `window.allocate`
    */
   mapPeerFile(what: string, offset: number, bytes: number, fd: number, fileOffset: number): void {
+    this.#guardWindow();
     mapMemory(what, this.base + offset, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED, fd, fileOffset);
+  }
+
+  /** How often somebody touched memory in the window that its peer had taken away (a file made shorter); the process goes on. */
+  get peerFaults(): number {
+    return this.views.u32[this.#faults >>> 2] ?? 0;
+  }
+
+  /** From the first file on; an arena without peers needs no handler. */
+  #guardWindow(): void {
+    if (this.#guarded) return;
+    this.#guarded = true;
+    const { start, end } = this.window;
+    this.#unguard = guardFromBusErrors(this.base + start, end - start, this.base + this.#faults);
   }
 
   /** Allocates zeroed bytes in the own part. */
@@ -328,6 +348,7 @@ export class Arena {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#unguard?.();
     closeFd(this.publishedFile);
   }
 

@@ -69,6 +69,9 @@ export const DEVICE_FEATURES =
 export const DEVICE_PROTOCOL_FEATURES =
   PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.NET_MTU | PROTOCOL_F.CONFIGURE_MEM_SLOTS | PROTOCOL_F.STATUS;
 
+/** How often faults are looked for. */
+const FAULT_MILLISECONDS = 100;
+
 export interface VhostUserDeviceOptions {
   readonly arena: Arena;
   /** Port name, for messages. */
@@ -119,6 +122,9 @@ export class VhostUserDevice {
   #portStarted = false;
   #linkUp = false;
   #open = true;
+  /** Faults of the arena when last looked at, and how often that is. */
+  #faults = 0;
+  readonly #faultWatch: NodeJS.Timeout;
 
   /** Listens at once. @throws VirtioError when the path cannot be listened at */
   constructor(options: VhostUserDeviceOptions) {
@@ -141,6 +147,10 @@ export class VhostUserDevice {
     });
     if (!options.client) this.#endpoint.listen();
     this.#memory = new PeerMemory(options.arena, this.#endpoint.peer);
+    this.#faults = options.arena.peerFaults;
+    this.#faultWatch = setInterval(() => {
+      this.#lookForFaults();
+    }, FAULT_MILLISECONDS).unref();
     if (options.client) this.#endpoint.keepConnecting();
   }
 
@@ -187,6 +197,7 @@ export class VhostUserDevice {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
+    clearInterval(this.#faultWatch);
     this.#endpoint.close();
     await this.#enqueue(async () => {
       await this.#forgetPeer();
@@ -206,6 +217,20 @@ export class VhostUserDevice {
       await this.#forgetPeer();
       this.#endpoint.next();
     });
+  }
+
+  /** Lets a front-end go that took away memory which is in use. */
+  #lookForFaults(): void {
+    const { peerFaults } = this.#options.arena;
+    if (peerFaults === this.#faults) return;
+    this.#faults = peerFaults;
+    const { missing } = this.#memory;
+    const { connection } = this.#endpoint;
+    if (missing === undefined || connection === undefined) return;
+    this.#endpoint.fail(
+      connection,
+      new VirtioError(`${this.#endpoint.peer} ${missing} while it was in use; connection closed`, { code: 'EFAULT' }),
+    );
   }
 
   /** Stops everything that the front-end set up and gives its memory back. */
