@@ -58,7 +58,7 @@ export interface ForwardingPlan {
   readonly randomSegments?: boolean | undefined;
   readonly flowgenFlows: number;
   readonly verbose: number;
-  /** Settings of the csum engine; defaultCsumSettings for every stream when missing. */
+  /** Settings of the csum engine; when missing, defaultCsumSettings with the transmit port's offloads. */
   readonly csum?: ((stream: Stream) => CsumSettings) | undefined;
   /** Bursts of generated packets that every stream's transmit queue gets before the engine starts. */
   readonly txFirst: number;

@@ -331,7 +331,11 @@ export class WorkerLcores implements Lcores {
     }
     for (const [index, segment] of plan.txSegments.entries()) set(TEMPLATE_SEGMENT_LENGTHS + 4 * index, segment);
     u8.set(generatedHeaders({ source, destination: stream.peer, length, ...flow }), template + TEMPLATE_HEADERS);
-    writeCsumSettings(u32, area + STREAM_CSUM, plan.csum?.(stream) ?? defaultCsumSettings);
+    writeCsumSettings(
+      u32,
+      area + STREAM_CSUM,
+      plan.csum?.(stream) ?? { ...defaultCsumSettings, txOffloads: port(stream.txPort)?.configuration?.txOffloads ?? 0 },
+    );
     u32[(area + STREAM_CSUM + CSUM_POOL) >>> 2] = pool().offset;
     return { stream, area };
   }

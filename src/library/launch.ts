@@ -266,7 +266,7 @@ export class LaunchedLcores implements AsyncDisposable {
  * await using cores = await launch(new URL('./engine.ts', import.meta.url), { lcores: [1, 2], ports: [a, b] });
  * ```
  * @param engine a module whose export `engine` is a ForwardingEngine (URL or path; TypeScript where Node or tsx reads it), or
- * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen
+ * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen, csum, icmpecho
  * @throws RangeError for lcores, ports or numbers that cannot be; VirtioError EINVAL for an engine that is not known, ENOENT for a
  * file that is not there, EIO when the engine fails to load or to begin, ENETDOWN for a
  * port that is not started, EBUSY for one that other lcores have
