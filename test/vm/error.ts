@@ -4,12 +4,15 @@
  */
 
 export class MachineError extends Error {
-  /** True when the time limit ended the machine. */
+  /** A time limit ended the machine. */
   readonly late: boolean;
+  /** Before the command began. */
+  readonly stillborn: boolean;
 
-  constructor(message: string, options: ErrorOptions & { readonly late?: boolean } = {}) {
+  constructor(message: string, options: ErrorOptions & { readonly late?: boolean; readonly stillborn?: boolean } = {}) {
     super(message, options);
     this.name = 'MachineError';
     this.late = options.late ?? false;
+    this.stillborn = options.stillborn ?? false;
   }
 }

@@ -60,15 +60,29 @@ const KERNEL_ARGUMENTS =
   'console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable nokaslr random.trust_cpu=on init_on_alloc=0';
 const DEFAULT_LIMIT = 120_000;
 const PROBE_LIMIT = 12_000;
+/** An emulated machine on a busy host now and then stands still before its kernel has said a word; it boots in 5 s as a rule. */
+const BOOT_LIMIT = 60_000;
+const BOOTS = 3;
+/** What init.sh writes to the port of the status before it runs the command. */
+const BEGUN = 'begun\n';
 const CONSOLE_TAIL = 4000;
 
 /**
  * Runs a command in a machine of its own.
- * @throws MachineError when the machine does not boot, ends before the command does, or has not ended within the limit
+ * @throws MachineError when the machine does not boot (after three attempts), ends before the command does, or has not ended within the limit
  */
 export async function runInMachine(options: MachineOptions): Promise<MachineResult> {
   const kernel = await prepareKernel();
-  return boot(kernel, options, options.accelerator ?? (await chooseAccelerator()));
+  const accelerator = options.accelerator ?? (await chooseAccelerator());
+  // what a terminal or a pipe has said to the first machine cannot be said again
+  const boots = (options.stdio ?? 'capture') === 'capture' ? BOOTS : 1;
+  for (let left = boots - 1; ; left--) {
+    try {
+      return await boot(kernel, options, accelerator);
+    } catch (error) {
+      if (left === 0 || !(error instanceof MachineError) || !error.stillborn) throw error;
+    }
+  }
 }
 
 /**
@@ -123,25 +137,32 @@ async function boot(kernel: Kernel, options: MachineOptions, accelerator: Accele
   const args = qemuArguments(kernel, options, accelerator, shares);
   const run = new Run(args, [image.fd, log.fd], options, stdio);
   const end = await run.end;
-  const status = Number(end.status);
-  if (end.status === '' || !Number.isInteger(status)) {
+  const statusText = end.status.slice(BEGUN.length).trim();
+  const status = Number(statusText);
+  if (statusText === '' || !Number.isInteger(status)) {
     const console = tail(log.fd);
-    const why = end.late ? `not within ${(options.limit ?? DEFAULT_LIMIT) / 1000} s` : `QEMU ended (${end.exit}) before the command did`;
+    const why = end.stillborn
+      ? `not booted within ${BOOT_LIMIT / 1000} s`
+      : end.late
+        ? `not within ${(options.limit ?? DEFAULT_LIMIT) / 1000} s`
+        : `QEMU ended (${end.exit}) before the command did`;
     const said = `${end.error}${stdio === 'capture' ? `\n--- stdout\n${end.stdout}\n--- stderr\n${end.stderr}` : ''}`;
-    throw new MachineError(`${why}: ${commandText(options.command)}\n${said}\n--- console\n${console}`, { late: end.late });
+    throw new MachineError(`${why}: ${commandText(options.command)}\n${said}\n--- console\n${console}`, end);
   }
   return { status, stdout: end.stdout, stderr: end.stderr, accelerator };
 }
 
 interface End {
-  /** What the machine wrote about the command's exit status; empty when it ended before. */
+  /** BEGUN, and then the command's exit status, as far as the machine came. */
   readonly status: string;
   readonly stdout: string;
   readonly stderr: string;
   /** QEMU's own messages, and how it ended. */
   readonly error: string;
   readonly exit: string;
+  /** Ended by the time limit, or by that of booting. */
   readonly late: boolean;
+  readonly stillborn: boolean;
 }
 
 /** From descriptor 2 on. */
@@ -175,6 +196,7 @@ class Run {
     input.resume();
 
     let late = false;
+    let stillborn = false;
     const limit = options.limit ?? DEFAULT_LIMIT;
     const timer =
       limit === 0
@@ -183,6 +205,13 @@ class Run {
             late = true;
             child.kill('SIGKILL');
           }, limit);
+    const bootTimer = setTimeout(() => {
+      stillborn = true;
+      child.kill('SIGKILL');
+    }, BOOT_LIMIT);
+    status.once('data', () => {
+      clearTimeout(bootTimer);
+    });
     const kill = (): void => void child.kill('SIGKILL');
     process.once('exit', kill);
     this.end = new Promise<string>((resolve, reject) => {
@@ -191,10 +220,11 @@ class Run {
     })
       .then(async (exit) => {
         const texts = await Promise.all([statusText, stdout, stderr, error]);
-        return { status: texts[0].trim(), stdout: texts[1], stderr: texts[2], error: texts[3].trim(), exit, late };
+        return { status: texts[0], stdout: texts[1], stderr: texts[2], error: texts[3].trim(), exit, late: late || stillborn, stillborn };
       })
       .finally(() => {
         clearTimeout(timer);
+        clearTimeout(bootTimer);
         process.off('exit', kill);
         if (inherit) {
           process.stdin.unpipe(input);

@@ -5,6 +5,7 @@
 #   tell NAME COMMAND                 the same, printing nothing
 #   leave NAME                        types quit, which is also the line that ends one without -i; its status is the program's
 #   until_true SECONDS COMMAND...     repeats a command until it succeeds
+#   namespaces_behind_taps            ns0 with tap0 as 10.0.0.1 and ns1 with tap1 as 10.0.0.2, their addresses 02:00:00:00:00:0a and :0b
 #   mark TEXT                         begins a section of the output
 #
 # What NAME printed is in /tmp/NAME.log, its process number in /tmp/NAME.pid. What does not come about in its time ends everything
@@ -27,16 +28,19 @@ seconds() {
 }
 
 give_up() {
-  echo "$*"
+  echo "$*, $(seconds) s after the machine's start"
   tail -n 40 /tmp/*.log
   exit 97
 }
 
+# counts attempts as well: the clock of an emulated machine may leap
 until_true() {
   end=$(($(seconds) + $1))
+  attempts=$(($1 * 4))
   shift
   until "$@"; do
-    [ "$(seconds)" -lt "$end" ] || give_up "in vain: $*"
+    attempts=$((attempts - 1))
+    [ "$attempts" -gt 0 ] || [ "$(seconds)" -lt "$end" ] || give_up "in vain: $*"
     sleep 0.1
   done
 }
@@ -81,4 +85,18 @@ leave() {
   kill "$(cat "/tmp/$1.holder")"
   until_true $PATIENCE has_ended "$1"
   wait "$(cat "/tmp/$1.pid")"
+}
+
+namespaces_behind_taps() {
+  for number in 0 1; do
+    quiet_interface tap$number
+    ip netns add ns$number
+    ip link set tap$number netns ns$number
+    ip -n ns$number addr add 10.0.0.$((number + 1))/24 dev tap$number
+    ip -n ns$number link set lo up
+    ip -n ns$number link set tap$number up
+  done
+  # the csum mode rewrites Ethernet addresses, and so breaks ARP
+  ip -n ns0 neigh add 10.0.0.2 lladdr 02:00:00:00:00:0b dev tap0 nud permanent
+  ip -n ns1 neigh add 10.0.0.1 lladdr 02:00:00:00:00:0a dev tap1 nud permanent
 }
