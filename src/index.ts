@@ -16,6 +16,8 @@ export {
   type DriverOptions,
   type NullOptions,
   type OpenPortOptions,
+  type PcapOptions,
+  type TapOptions,
   type VhostOptions,
   type VirtioUserOptions,
 } from './library/open-port.ts';

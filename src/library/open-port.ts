@@ -89,6 +89,34 @@ export interface AfPacketOptions extends OpenPortOptions {
   readonly qdisc_bypass?: boolean | undefined;
 }
 
+/** Keys of net_pcap: capture files, or interfaces in their place. Those that may be several are a queue each. */
+export interface PcapOptions extends OpenPortOptions {
+  /** Files to receive from: pcap or pcapng. */
+  readonly rx_pcap?: string | readonly string[] | undefined;
+  /** Files to send to, made anew with every start: pcapng where the name ends so, else pcap. */
+  readonly tx_pcap?: string | readonly string[] | undefined;
+  /** Receive the packets of the files over and over. Default false. */
+  readonly infinite_rx?: boolean | undefined;
+  /** An interface for both ways. */
+  readonly iface?: string | undefined;
+  /** Interfaces to receive from. */
+  readonly rx_iface?: string | readonly string[] | undefined;
+  /** Interfaces to send to. */
+  readonly tx_iface?: string | readonly string[] | undefined;
+  /** The address is the interface's. Default false. */
+  readonly phy_mac?: boolean | undefined;
+}
+
+/** Keys of net_tap: an interface of the kernel that the port makes. */
+export interface TapOptions extends OpenPortOptions {
+  /** Name of the interface, at most 15 bytes. Default: dtap0, dtap1 ... */
+  readonly iface?: string | undefined;
+  /** `AA:BB:CC:DD:EE:FF`, or `fixed`: 02:64:74:61:70 and the number of the device. Default: what the kernel chooses. */
+  readonly mac?: string | undefined;
+  /** The interface stays when the port is closed. Default false. */
+  readonly persist?: boolean | undefined;
+}
+
 /** Options by driver. */
 export interface DriverOptions {
   readonly virtio_user: VirtioUserOptions;
@@ -99,20 +127,29 @@ export interface DriverOptions {
   readonly eth_null: NullOptions;
   readonly net_ring: OpenPortOptions;
   readonly eth_ring: OpenPortOptions;
+  readonly net_pcap: PcapOptions;
+  readonly eth_pcap: PcapOptions;
+  readonly net_tap: TapOptions;
+  readonly eth_tap: TapOptions;
   readonly net_af_packet: AfPacketOptions;
   readonly eth_af_packet: AfPacketOptions;
 }
 
-type Value = string | number | boolean | undefined;
+type Value = string | number | boolean | readonly string[] | undefined;
 
 function valueText(value: string | number | boolean): string {
   return typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
+}
+
+function isTexts(value: Value): value is readonly string[] {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string');
 }
 
 function keysOf(options: OpenPortOptions): readonly [string, string | number | boolean][] {
   const { environment: _environment, queues: _queues, rxOffloads: _rx, txOffloads: _tx, ...keys } = options;
   return Object.entries(keys as Readonly<Record<string, Value>>).flatMap(([key, value]): [string, string | number | boolean][] => {
     if (value === undefined) return [];
+    if (isTexts(value)) return value.map((text) => [key, text]);
     if (!['string', 'number', 'boolean'].includes(typeof value)) throw new TypeError(`${key}: use a text, a number or true or false`);
     return [[key, value]];
   });
