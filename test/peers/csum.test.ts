@@ -1,12 +1,14 @@
 /**
  * The csum mode, with DPDK's own as the reference: both read one capture file, and write what they send to another.
  */
+import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { until } from '../support/deadline.ts';
 import { buildFrame, hex, sum16, type FrameFields } from '../support/frames.ts';
+import { enterNetworkNamespace, ip as iproute, makeVeth, WHY_NO_NETWORK } from '../support/network.ts';
 import { readPcap, writePcap } from '../support/pcap-file.ts';
 import { lcoresArgument, type Program } from '../support/program.ts';
 import { frame } from '../support/ring-pair.ts';
@@ -203,5 +205,63 @@ describe.skipIf(WHY_NO_PEERS !== undefined)('csum', () => {
     const comparable = (sent: readonly string[] | undefined): readonly string[] | undefined =>
       sent?.map((text) => (text.startsWith('06', 46) ? withoutChecksum(text) : text));
     expect(comparable(ours?.sent)).toEqual(comparable(theirs?.sent));
+  });
+
+  describe.skipIf(WHY_NO_NETWORK !== undefined)('and the kernel', () => {
+    beforeAll(enterNetworkNamespace);
+
+    test('which takes datagrams and puts fragments together only when everything in them is right', async () => {
+      const directory = mkdtempSync(join(tmpdir(), 'dpdk-ts-'));
+      makeVeth('ca', 'cb');
+      iproute('addr add 10.0.0.2/24 dev ca');
+      iproute('addr add 2001:db8::fe/64 dev ca nodad');
+      const sockets = [createSocket('udp4'), createSocket('udp6')];
+      try {
+        const arrived: string[] = [];
+        for (const [index, socket] of sockets.entries()) {
+          socket.on('message', (message) => arrived.push(message.toString('hex')));
+          await new Promise<void>((resolve) => socket.bind(0x5678, index === 0 ? '10.0.0.2' : '2001:db8::fe', resolve));
+        }
+        const sent: readonly FrameFields[] = [
+          { version: 4, protocol: 'udp', payload: frame(333, 1) },
+          { version: 6, protocol: 'udp', payload: frame(334, 2), extensions: 1 },
+          { version: 4, protocol: 'udp', payload: frame(5000, 3), identification: 77 },
+          { version: 4, protocol: 'udp', payload: frame(1473, 4), identification: 78 },
+        ];
+        const input = join(directory, 'in.pcap');
+        writePcap(
+          input,
+          sent.map((fields) => broken('', fields).wrong),
+        );
+        await using testpmd = await Testpmd.start({
+          program: 'dpdk-ts',
+          eal: [
+            ...lcoresArgument(0),
+            '--no-huge',
+            '-m',
+            '192',
+            '--vdev',
+            `net_pcap0,rx_pcap=${input}`,
+            '--vdev',
+            'net_af_packet1,iface=cb',
+          ],
+          app: ['--total-num-mbufs=4096', '--no-flush-rx', '--forward-mode=csum'],
+        });
+        const address = /link.ether ([0-9a-f:]+)/.exec(iproute('link show ca'))?.[1] ?? '';
+        await testpmd.commands(`set eth-peer 1 ${address}`, 'set port 1 gso on', 'start');
+        await until(
+          8000,
+          () => `all datagrams\n${testpmd.transcript()}`,
+          () => arrived.length >= sent.length,
+        );
+        await testpmd.command('stop');
+        await testpmd.quit();
+        expect(arrived.sort()).toEqual(sent.map(({ payload: bytes }) => Buffer.from(bytes).toString('hex')).sort());
+      } finally {
+        for (const socket of sockets) socket.close();
+        iproute('link del ca');
+        rmSync(directory, { recursive: true });
+      }
+    });
   });
 });
