@@ -11,6 +11,7 @@ import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
+import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, queueBasics } from './statistics.ts';
@@ -19,7 +20,15 @@ const KEYS = ['nodeaction'];
 const ENTRIES = 1024;
 const QUEUES = 16;
 
-const INFO: PortInfo = { ...SOFTWARE_PORT_INFO, driverName: 'net_ring', maxRxQueues: QUEUES, maxTxQueues: QUEUES };
+const INFO: PortInfo = {
+  ...SOFTWARE_PORT_INFO,
+  driverName: 'net_ring',
+  maxRxQueues: QUEUES,
+  maxTxQueues: QUEUES,
+  // packets pass as they are: whoever they come to does their work
+  rxOffloadCapabilities: RX_OFFLOAD_SCATTER,
+  txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
+};
 
 class RingPort extends BasePort {
   readonly info = INFO;
