@@ -107,7 +107,8 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     queueSize,
     mergeable: args.flag('mrg_rxbuf', true),
     inOrder: args.flag('in_order', true),
-    controlQueue: args.flag('cq', false),
+    // several pairs bring a control queue with them (VIRTIO_NET_F_MQ needs it), as in DPDK
+    controlQueue: args.flag('cq', false) || queuePairs > 1,
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
     makeBackend,
   });
