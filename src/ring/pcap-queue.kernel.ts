@@ -6,17 +6,8 @@
  * of what is described here; 0 for a queue without a file.
  * @module
  */
-import { copyPacket, ld32, ld8, ldu16, ldu32, st16, st32, st8, stu32 } from '../memory/access.ts';
-import {
-  MBUF_DATA,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_NEXT,
-  MBUF_PORT,
-  MBUF_ROOM,
-  MBUF_SEGMENT_LENGTH,
-  MBUF_SEGMENTS,
-} from '../memory/mbuf-layout.ts';
+import { ld32, ld8, ldu16, ldu32, st16, st32, st8, stu32 } from '../memory/access.ts';
+import { MBUF_LENGTH, MBUF_PORT } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import {
   BLOCK_ENHANCED_PACKET,
@@ -41,6 +32,7 @@ import {
   SECTION_BYTES,
   SIMPLE_PACKET_BYTES,
 } from '../net/pcap-format.ts';
+import { fillPacket, gatherPacket } from './copy-packet.kernel.ts';
 import { count, countBurst } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { Q_DESCRIPTORS, Q_DROPPED, Q_ERRORS, Q_LCORE, Q_NO_MBUF, Q_POOL, Q_PORT, Q_STATE, QUEUE_RUNNING } from './queue-layout.ts';
@@ -217,32 +209,6 @@ function nextBlock(queue: u32, file: u32): u32 {
   }
 }
 
-/** Fills a packet, and as many mbufs behind it as it takes; 0 when the pool has no more. */
-function fill(packet: u32, from: u32, length: u32, pool: u32, lcore: u32, scratch: u32): u32 {
-  const room: u32 = ld32(packet + MBUF_ROOM) - MBUF_HEADROOM;
-  const first: u32 = length < room ? length : room;
-  st32(packet + MBUF_LENGTH, length);
-  st32(packet + MBUF_SEGMENT_LENGTH, first);
-  copyPacket(ld32(packet + MBUF_DATA), from, first);
-  if (first === length) return 1;
-  let done: u32 = first;
-  let last: u32 = packet;
-  let segments: u32 = 1;
-  while (done < length) {
-    if (mbufAllocate(pool, lcore, scratch, 1) === 0) return 0;
-    const more: u32 = ld32(scratch);
-    const part: u32 = length - done < room ? length - done : room;
-    st32(more + MBUF_SEGMENT_LENGTH, part);
-    copyPacket(ld32(more + MBUF_DATA), from + done, part);
-    st32(last + MBUF_NEXT, more);
-    last = more;
-    segments++;
-    st16(packet + MBUF_SEGMENTS, segments);
-    done += part;
-  }
-  return 1;
-}
-
 /** Reads up to `packets` packets. FILE_WANTS is set when the buffer is used up before that and the file goes on. */
 export function pcapReceive(queue: u32, to: u32, packets: u32): u32 {
   if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
@@ -268,7 +234,7 @@ export function pcapReceive(queue: u32, to: u32, packets: u32): u32 {
       count(queue + Q_ERRORS, 1);
     } else {
       const packet: u32 = ld32(to + (done << 2));
-      if (fill(packet, data, length, pool, lcore, file + FILE_SCRATCH) === 0) {
+      if (fillPacket(packet, data, length, pool, lcore, file + FILE_SCRATCH) === 0) {
         count(queue + Q_NO_MBUF, 1);
         packetFree(packet, lcore);
         // the record stays where it is, for the next burst
@@ -287,19 +253,6 @@ export function pcapReceive(queue: u32, to: u32, packets: u32): u32 {
   if (done < packets) packetsFree(to + (done << 2), packets - done, lcore);
   if (done !== 0) countBurst(queue, done, bytes);
   return done;
-}
-
-/** Writes a packet's segments to `to`. */
-function gather(to: u32, packet: u32, length: u32): void {
-  let mbuf: u32 = packet;
-  let done: u32 = 0;
-  while (mbuf !== 0 && done < length) {
-    let part: u32 = ld32(mbuf + MBUF_SEGMENT_LENGTH);
-    if (part > length - done) part = length - done;
-    copyPacket(to + done, ld32(mbuf + MBUF_DATA), part);
-    done += part;
-    mbuf = ld32(mbuf + MBUF_NEXT);
-  }
 }
 
 /** Appends packets to the buffer. FILE_WANTS is set when it has no room for the next one: it is to be written first. */
@@ -340,7 +293,7 @@ export function pcapTransmit(queue: u32, from: u32, packets: u32): u32 {
         stu32(record + 4, fraction);
         stu32(record + 8, length);
         stu32(record + 12, length);
-        gather(record + PCAP_RECORD_BYTES, packet, length);
+        gatherPacket(record + PCAP_RECORD_BYTES, packet, length);
       } else {
         stu32(record, BLOCK_ENHANCED_PACKET);
         stu32(record + 4, total);
@@ -351,7 +304,7 @@ export function pcapTransmit(queue: u32, from: u32, packets: u32): u32 {
         stu32(record + 24, length);
         // the padding first, the packet over it
         stu32(record + total - 8, 0);
-        gather(record + 28, packet, length);
+        gatherPacket(record + 28, packet, length);
         stu32(record + total - 4, total);
       }
       end += total;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readCapture } from '../../src/net/pcap.ts';
+import { startCapture } from '../../src/port/capture.ts';
 import type { Port } from '../../src/port/port.ts';
 import { VirtioError } from '../../src/system/error.ts';
 import { enhancedBlock, interfaceBlock, pcapFile, pcapngFile, sectionBlock } from '../support/captures.ts';
@@ -341,10 +342,7 @@ describe.skipIf(WHY_NO_NETWORK !== undefined)('net_pcap on interfaces', () => {
   it('receives and sends on one, or on one each', async () => {
     const both = await bench.open('net_pcap0,iface=va,phy_mac=1');
     const [other, third] = [await bench.open('net_af_packet0,iface=vb'), await bench.open('net_af_packet1,iface=vd')];
-    expect(Buffer.from(both.mac).toString('hex')).toBe(
-      (/"address":"([^"]*)"/.exec(ip('-j link show va')))?.[1]
-        ?.replaceAll(':', ''),
-    );
+    expect(Buffer.from(both.mac).toString('hex')).toBe(/"address":"([^"]*)"/.exec(ip('-j link show va'))?.[1]?.replaceAll(':', ''));
     await bench.linksUp(both, other, third);
     expect(send(both, frames(5))).toBe(5);
     expect(await receive(other, 5)).toEqual(frames(5));
@@ -353,6 +351,7 @@ describe.skipIf(WHY_NO_NETWORK !== undefined)('net_pcap on interfaces', () => {
     expect(both.statistics()).toMatchObject({ rxPackets: 3, txPackets: 5, rxBytes: 3 * 1514, txBytes: 300, rxErrors: 0, txErrors: 0 });
     await both.close();
     const across = await bench.open('net_pcap1,rx_iface=va,tx_iface=vc');
+    const capture = startCapture(bench.context, across, { file: path('across.pcapng') });
     expect(Buffer.from(across.mac).toString('hex')).toBe('027063617001');
     await bench.linksUp(across);
     send(other, frames(4));
@@ -373,6 +372,9 @@ describe.skipIf(WHY_NO_NETWORK !== undefined)('net_pcap on interfaces', () => {
     await across.start();
     send(other, frames(4));
     expect(await receive(across, 4)).toEqual(frames(4));
+    await across.close();
+    expect(capture.active).toBe(false);
+    expect(packetsIn(path('across.pcapng'))).toEqual([...frames(4), ...frames(2, 100), ...frames(4)]);
   });
 
   it('has files on one side and interfaces on the other, a queue each', async () => {
