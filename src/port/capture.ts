@@ -36,7 +36,7 @@ import { readCounter } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { errnoText } from '../system/ffi.ts';
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, mapMemory, pageSize, PROT_READ_WRITE } from '../system/memory-map.ts';
-import { BasePort, type QueueObserver } from './base-port.ts';
+import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import type { Port } from './port.ts';
 
@@ -130,7 +130,7 @@ function openFile(what: string, path: string, header: Uint8Array): number {
 }
 
 /** A capture of one port, from startCapture() to stop(), to the port's end, or to its own limit. */
-export class Capture implements AsyncDisposable, QueueObserver {
+export class Capture implements AsyncDisposable {
   readonly file: string;
   readonly direction: CaptureDirection;
   readonly port: Port;
@@ -208,15 +208,20 @@ export class Capture implements AsyncDisposable, QueueObserver {
     this.finished = new Promise((resolve) => {
       this.#finish = resolve;
     });
-    this.#stopObserving = port.observeQueues(this);
+    this.#stopObserving = port.observeQueues({
+      queueSetUp: (direction, queue, state) => {
+        this.#queueSetUp(direction, queue, state);
+      },
+      portClosing: () => this.stop(),
+    });
     this.#timer = setInterval(() => {
       this.#drain(false);
     }, DRAIN_MILLISECONDS).unref();
     const { rxQueues = 0, txQueues = 0 } = port.configuration ?? {};
     for (let queue = 0; queue < rxQueues; queue++)
-      if (port.rxQueueInfo(queue) !== undefined) this.queueSetUp('receive', queue, port.rxQueueHandle(queue).state);
+      if (port.rxQueueInfo(queue) !== undefined) this.#queueSetUp('receive', queue, port.rxQueueHandle(queue).state);
     for (let queue = 0; queue < txQueues; queue++)
-      if (port.txQueueInfo(queue) !== undefined) this.queueSetUp('transmit', queue, port.txQueueHandle(queue).state);
+      if (port.txQueueInfo(queue) !== undefined) this.#queueSetUp('transmit', queue, port.txQueueHandle(queue).state);
   }
 
   get active(): boolean {
@@ -243,8 +248,7 @@ export class Capture implements AsyncDisposable, QueueObserver {
     await this.stop();
   }
 
-  /** @internal */
-  queueSetUp(direction: 'receive' | 'transmit', queue: number, state: number): void {
+  #queueSetUp(direction: 'receive' | 'transmit', queue: number, state: number): void {
     try {
       this.#attach(direction, queue, state);
     } catch (error) {
@@ -275,11 +279,6 @@ export class Capture implements AsyncDisposable, QueueObserver {
     entry.state = state;
     u32[(entry.offset + ENTRY_NEXT) >>> 2] = Atomics.load(i32, (state + Q_CAPTURE) >>> 2);
     Atomics.store(i32, (state + Q_CAPTURE) >>> 2, entry.offset);
-  }
-
-  /** @internal */
-  portClosing(): Promise<void> {
-    return this.stop();
   }
 
   /** Takes the entries out of the queues that there still are. */
