@@ -51,7 +51,8 @@ export function addPacketSum(packet: u32, start: u32, end: u32, before: u32): u3
   return sum;
 }
 
-/** The sum of a TCP or UDP pseudo header (RFC 9293, 3.1; RFC 8200, 8.1), the addresses being the `addressBytes` at `addresses`. */
-export function pseudoHeaderSum(addresses: u32, addressBytes: u32, protocol: u32, bytes: u32): u32 {
-  return addSum(addresses, addressBytes, (protocol << 8) + swapBytes16(bytes));
+/** What a checksum's field holds: the sum's complement. UDP says by 0 that there is none, and takes 0xffff in its place (RFC 768). */
+export function checksumOfSum(sum: u32, isUdp: u32): u32 {
+  const checksum: u32 = ~sum & 0xffff;
+  return checksum === 0 && isUdp !== 0 ? 0xffff : checksum;
 }

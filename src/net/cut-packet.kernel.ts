@@ -30,7 +30,7 @@ import {
   MBUF_WORK_UDP,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
-import { addPacketSum, addSum, networkU16, pseudoHeaderSum, swapBytes16 } from './checksum.kernel.ts';
+import { addPacketSum, networkU16, swapBytes16 } from './checksum.kernel.ts';
 import {
   checksumField,
   ipProtocol,
@@ -41,6 +41,9 @@ import {
   payloadStart,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
+  pseudoHeaderSum,
+  storeIpChecksum,
+  transportChecksum,
   transportStart,
 } from './headers.kernel.ts';
 
@@ -145,8 +148,7 @@ function writeIpHeader(frame: u32, length: u32, index: u32): void {
   }
   stu16(ip + 2, swapBytes16(length - ipStart));
   stu16(ip + 4, swapBytes16((networkU16(ip + 4) + index) & 0xffff));
-  stu16(ip + 10, 0);
-  stu16(ip + 10, ~addSum(ip, transportStart - ipStart, 0) & 0xffff);
+  storeIpChecksum(frame);
 }
 
 /** The transport header of packet number `index`, whose payload begins at byte `done` of all; the checksum field is left with the pseudo header's sum. */
@@ -162,9 +164,7 @@ function writeTransportHeader(frame: u32, length: u32, index: u32, done: u32, la
     if (index !== 0) flags &= ~TCP_CWR;
     st8(transport + TCP_FLAGS, flags);
   } else stu16(transport + 4, swapBytes16(bytes));
-  const version6: u32 = ipVersion === 6 ? 1 : 0;
-  const addresses: u32 = frame + ipStart + (version6 !== 0 ? 8 : 12);
-  stu16(transport + checksumField(ipProtocol), pseudoHeaderSum(addresses, version6 !== 0 ? 32 : 8, ipProtocol, bytes));
+  stu16(transport + checksumField(ipProtocol), pseudoHeaderSum(frame, bytes));
 }
 
 /** Finishes the checksum of a packet that this module has made, or leaves it to the port. */
@@ -176,9 +176,8 @@ function finishTransport(packet: u32, keepChecksum: u32): void {
     st32(packet + MBUF_FLAGS, ld32(packet + MBUF_FLAGS) | MBUF_WORK_CHECKSUM);
     return;
   }
-  let sum: u32 = ~addPacketSum(packet, transportStart, ld32(packet + MBUF_LENGTH), 0) & 0xffff;
-  if (sum === 0 && ipProtocol === PROTOCOL_UDP) sum = 0xffff;
-  stu16(ld32(packet + MBUF_DATA) + transportStart + field, sum);
+  const sum: u32 = addPacketSum(packet, transportStart, ld32(packet + MBUF_LENGTH), 0);
+  stu16(ld32(packet + MBUF_DATA) + transportStart + field, transportChecksum(sum));
 }
 
 /** Takes `packets` mbufs, the first of them being there already; all or none. */

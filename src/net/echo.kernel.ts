@@ -6,8 +6,17 @@ import { copyBytes, ld32, ld8, ldu16, ldu32, st32, st8, stu16, stu32 } from '../
 import { MBUF_DATA, MBUF_LENGTH, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { packetFree } from '../memory/mempool.kernel.ts';
 import { foldSum } from './checksum.kernel.ts';
-import { ipEnd, ipProtocol, ipStart, isFragment, parseIp, skipEthernet, transportStart, TYPE_IPV4 } from './headers.kernel.ts';
-import { recomputeIpChecksum } from './recompute-checksums.kernel.ts';
+import {
+  ipEnd,
+  ipProtocol,
+  ipStart,
+  isFragment,
+  parseIp,
+  skipEthernet,
+  storeIpChecksum,
+  transportStart,
+  TYPE_IPV4,
+} from './headers.kernel.ts';
 
 /** In network order, as a little-endian load sees it. */
 const TYPE_ARP: u32 = 0x0608;
@@ -55,7 +64,7 @@ function answerEcho(frame: u32, at: u32, first: u32, length: u32): u32 {
     const last: u32 = ld8(ip + 15);
     st8(ip + 15, (last & 0xfc) | ((last & 3) === 1 ? 2 : 1));
     stu32(ip + 16, source);
-    recomputeIpChecksum(frame);
+    storeIpChecksum(frame);
   } else {
     stu32(ip + 12, ldu32(ip + 16));
     stu32(ip + 16, source);

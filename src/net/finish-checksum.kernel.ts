@@ -4,16 +4,15 @@
  * @module
  */
 import { ldu16, stu16 } from '../memory/access.ts';
-import { addSum, pseudoHeaderSum } from './checksum.kernel.ts';
+import { addSum } from './checksum.kernel.ts';
 import {
   checksumField,
   ipEnd,
   ipProtocol,
-  ipStart,
-  ipVersion,
   isFragment,
   parseHeaders,
-  PROTOCOL_UDP,
+  pseudoHeaderSum,
+  transportChecksum,
   transportStart,
 } from './headers.kernel.ts';
 
@@ -26,12 +25,9 @@ export function finishChecksum(packet: u32, length: u32): u32 {
   const field: u32 = checksumField(ipProtocol);
   if (field === 0 || transportStart + field + 2 > ipEnd) return 0;
   const bytes: u32 = ipEnd - transportStart;
-  const addresses: u32 = packet + ipStart + (ipVersion === 4 ? 12 : 8);
   const at: u32 = packet + transportStart;
   // anything else is not the sum of this pseudo header: a tunnel's inner packet, or no partial checksum at all
-  if (ldu16(at + field) !== pseudoHeaderSum(addresses, ipVersion === 4 ? 8 : 32, ipProtocol, bytes)) return 0;
-  let sum: u32 = ~addSum(at, bytes, 0) & 0xffff;
-  if (sum === 0 && ipProtocol === PROTOCOL_UDP) sum = 0xffff;
-  stu16(at + field, sum);
+  if (ldu16(at + field) !== pseudoHeaderSum(packet, bytes)) return 0;
+  stu16(at + field, transportChecksum(addSum(at, bytes, 0)));
   return 1;
 }

@@ -19,12 +19,12 @@ import {
   MBUF_WORK_SEGMENTS,
   MBUF_WORK_VLAN,
 } from '../memory/mbuf-layout.ts';
-import { addPacketSum, swapBytes16 } from './checksum.kernel.ts';
+import { addPacketSum, checksumOfSum, swapBytes16 } from './checksum.kernel.ts';
 import { TYPE_VLAN } from './headers.kernel.ts';
 
 const ADDRESSES_BYTES: u32 = 12;
 const VLAN_BYTES: u32 = 4;
-/** Where UDP has its checksum; 0 says there that there is none, and its other form 0xffff is sent in its place (RFC 768). */
+/** Where UDP has its checksum. */
 const UDP_CHECKSUM_FIELD: u32 = 6;
 
 /** Stores one byte at a place of a packet that lies in it. */
@@ -55,8 +55,7 @@ export function finishPacketChecksum(packet: u32): u32 {
   const field: u32 = start + offset;
   const length: u32 = ld32(packet + MBUF_LENGTH);
   if (field + 2 > length) return 0;
-  let sum: u32 = ~addPacketSum(packet, start, length, 0) & 0xffff;
-  if (sum === 0 && offset === UDP_CHECKSUM_FIELD) sum = 0xffff;
+  const sum: u32 = checksumOfSum(addPacketSum(packet, start, length, 0), offset === UDP_CHECKSUM_FIELD ? 1 : 0);
   if (field + 2 <= ld32(packet + MBUF_SEGMENT_LENGTH)) stu16(ld32(packet + MBUF_DATA) + field, sum);
   else {
     storeByte(packet, field, sum & 0xff);

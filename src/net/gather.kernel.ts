@@ -30,6 +30,7 @@ import {
   parseHeaders,
   payloadStart,
   PROTOCOL_TCP,
+  storeIpChecksum,
   transportStart,
 } from './headers.kernel.ts';
 import {
@@ -41,7 +42,6 @@ import {
   CSUM_CHAINS,
   CSUM_NEXT_CHAIN,
   CSUM_SWITCHES,
-  recomputeIpChecksum,
   recomputeTransportChecksum,
 } from './recompute-checksums.kernel.ts';
 
@@ -86,7 +86,7 @@ function finishChain(settings: u32, chain: u32): void {
   const ip: u32 = ld32(chain + CHAIN_IP);
   stu16(frame + ip + 2, swapBytes16(ld32(head + MBUF_LENGTH) - ip));
   parseHeaders(frame, 0, first);
-  recomputeIpChecksum(frame);
+  storeIpChecksum(frame);
   const switches: u32 = ld32(settings + CSUM_SWITCHES);
   if ((switches & CSUM_ASK_TCP_SEGMENTS) !== 0) {
     // the port may take it apart again where the other side has no use for it

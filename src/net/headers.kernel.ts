@@ -4,8 +4,8 @@
  * The result of the last call is in this module's variables, so that nothing is allocated: read them before the next call.
  * @module
  */
-import { ld8, ldu16 } from '../memory/access.ts';
-import { networkU16 } from './checksum.kernel.ts';
+import { ld8, ldu16, stu16 } from '../memory/access.ts';
+import { addSum, checksumOfSum, networkU16, swapBytes16 } from './checksum.kernel.ts';
 
 /** Types in network order, as a little-endian load sees them. */
 export const TYPE_IPV4: u32 = 0x0008;
@@ -119,4 +119,23 @@ export function payloadStart(frame: u32, length: u32): u32 {
   if (ipProtocol !== PROTOCOL_TCP || transportStart + 20 > length) return 0;
   const header: u32 = (ld8(frame + transportStart + 12) >>> 4) << 2;
   return header < 20 || transportStart + header > length ? 0 : transportStart + header;
+}
+
+/** The sum of the pseudo header before `bytes` bytes of the transport that was found (RFC 9293, 3.1; RFC 8200, 8.1). */
+export function pseudoHeaderSum(frame: u32, bytes: u32): u32 {
+  const first: u32 = (ipProtocol << 8) + swapBytes16(bytes);
+  return ipVersion === 4 ? addSum(frame + ipStart + 12, 8, first) : addSum(frame + ipStart + 8, 32, first);
+}
+
+/** What the field of the transport checksum that was found holds, given the sum of everything. */
+export function transportChecksum(sum: u32): u32 {
+  return checksumOfSum(sum, ipProtocol === PROTOCOL_UDP ? 1 : 0);
+}
+
+/** Stores the checksum of the IPv4 header that was found; IPv6 has none. */
+export function storeIpChecksum(frame: u32): void {
+  if (ipVersion !== 4) return;
+  const ip: u32 = frame + ipStart;
+  stu16(ip + 10, 0);
+  stu16(ip + 10, ~addSum(ip, transportStart - ipStart, 0) & 0xffff);
 }

@@ -20,18 +20,20 @@ import {
   MBUF_WORK_TCP6,
   MBUF_WORK_UDP,
 } from '../memory/mbuf-layout.ts';
-import { addPacketSum, addSum, pseudoHeaderSum } from './checksum.kernel.ts';
+import { addPacketSum } from './checksum.kernel.ts';
 import {
   checksumField,
   ipEnd,
   ipProtocol,
-  ipStart,
   ipVersion,
   isFragment,
   parseHeaders,
   payloadStart,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
+  pseudoHeaderSum,
+  storeIpChecksum,
+  transportChecksum,
   transportStart,
 } from './headers.kernel.ts';
 import { parseInside } from './tunnel.kernel.ts';
@@ -74,20 +76,10 @@ export const CSUM_TUNNELS: u32 = 16;
 /** Ethernet addresses are rewritten. */
 export const CSUM_ADDRESSES: u32 = 32;
 
-/** Stores the checksum of the IPv4 header that was found. */
-export function recomputeIpChecksum(frame: u32): void {
-  if (ipVersion !== 4) return;
-  const ip: u32 = frame + ipStart;
-  stu16(ip + 10, 0);
-  stu16(ip + 10, ~addSum(ip, transportStart - ipStart, 0) & 0xffff);
-}
-
 /** Leaves the checksum of the transport header that was found to the port: the pseudo header's sum, and where it is. */
 export function askChecksum(packet: u32, frame: u32): void {
   const field: u32 = checksumField(ipProtocol);
-  const addresses: u32 = frame + ipStart + (ipVersion === 4 ? 12 : 8);
-  const sum: u32 = pseudoHeaderSum(addresses, ipVersion === 4 ? 8 : 32, ipProtocol, ipEnd - transportStart);
-  stu16(frame + transportStart + field, sum);
+  stu16(frame + transportStart + field, pseudoHeaderSum(frame, ipEnd - transportStart));
   st16(packet + MBUF_CHECKSUM_START, transportStart);
   st16(packet + MBUF_CHECKSUM_OFFSET, field);
   st32(packet + MBUF_FLAGS, ld32(packet + MBUF_FLAGS) | MBUF_WORK_CHECKSUM);
@@ -96,12 +88,8 @@ export function askChecksum(packet: u32, frame: u32): void {
 /** Stores the checksum of the TCP or UDP packet that was found. */
 export function recomputeTransportChecksum(packet: u32, frame: u32): void {
   const at: u32 = frame + transportStart + checksumField(ipProtocol);
-  const addresses: u32 = frame + ipStart + (ipVersion === 4 ? 12 : 8);
-  const pseudo: u32 = pseudoHeaderSum(addresses, ipVersion === 4 ? 8 : 32, ipProtocol, ipEnd - transportStart);
   stu16(at, 0);
-  let sum: u32 = ~addPacketSum(packet, transportStart, ipEnd, pseudo) & 0xffff;
-  if (sum === 0 && ipProtocol === PROTOCOL_UDP) sum = 0xffff;
-  stu16(at, sum);
+  stu16(at, transportChecksum(addPacketSum(packet, transportStart, ipEnd, pseudoHeaderSum(frame, ipEnd - transportStart))));
 }
 
 /** Whether the headers that were found end in a whole TCP or UDP header, of which `first` bytes are in one piece, with a checksum. */
@@ -167,12 +155,12 @@ function handleTunnel(settings: u32, packet: u32, frame: u32, first: u32, switch
     return 0;
   }
   const partial: u32 = ld32(packet + MBUF_FLAGS) & MBUF_WORK_CHECKSUM;
-  recomputeIpChecksum(frame);
+  storeIpChecksum(frame);
   // the outer datagram's checksum covers the inner one, which must be there then; no port is asked to cut what is in a tunnel
   const askable: u32 = covered !== 0 ? 0 : switches & (CSUM_ASK_TCP | CSUM_ASK_UDP);
   handleTransport(settings, packet, frame, first, askable);
   parseHeaders(frame, 0, first);
-  recomputeIpChecksum(frame);
+  storeIpChecksum(frame);
   if (covered !== 0 && partial === 0) recomputeTransportChecksum(packet, frame);
   return 1;
 }
@@ -182,7 +170,7 @@ function handlePacket(settings: u32, packet: u32, switches: u32): void {
   const first: u32 = ld32(packet + MBUF_SEGMENT_LENGTH);
   if (parseHeaders(frame, 0, first) === 0) return;
   if ((switches & CSUM_TUNNELS) !== 0 && handleTunnel(settings, packet, frame, first, switches) !== 0) return;
-  recomputeIpChecksum(frame);
+  storeIpChecksum(frame);
   handleTransport(settings, packet, frame, first, switches);
 }
 
