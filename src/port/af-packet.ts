@@ -11,6 +11,7 @@ import {
   PACKET_CUT,
   PACKET_FRAME_BYTES,
   PACKET_FRAMES,
+  PACKET_HEADER,
   PACKET_LONGEST,
   PACKET_NEXT,
   PACKET_RING,
@@ -43,6 +44,8 @@ interface AfPacketOptions extends InterfacePortOptions {
   readonly queuePairs: number;
   readonly shape: PacketRingShape;
   readonly qdiscBypass: boolean;
+  /** Before each packet in a frame: a virtio-net header, where the kernel takes one. */
+  readonly headerBytes: number;
 }
 
 /** A socket and its two rings in the arena. */
@@ -64,7 +67,7 @@ class AfPacketPort extends InterfacePort {
   constructor(context: PortContext, options: AfPacketOptions) {
     super(context, options);
     this.#options = options;
-    const longest = options.shape.frameBytes - FRAME_RECEIVE_OVERHEAD;
+    const longest = options.shape.frameBytes - FRAME_RECEIVE_OVERHEAD - options.headerBytes;
     this.info = {
       ...SOFTWARE_PORT_INFO,
       driverName: 'net_af_packet',
@@ -155,12 +158,13 @@ class AfPacketPort extends InterfacePort {
   }
 
   #makeQueue(direction: string, index: number): QueueState {
-    const { shape } = this.#options;
+    const { shape, headerBytes } = this.#options;
     const queue = new QueueState(this.context.arena, `${direction} queue ${String(index)} of ${this.name}`, this.id);
     queue.set(PACKET_FRAMES, shape.frames);
     queue.set(PACKET_FRAME_BYTES, shape.frameBytes);
     queue.set(PACKET_BLOCK_FRAMES, shape.frames / shape.blocks);
     queue.set(PACKET_BLOCK_BYTES, shape.blockBytes);
+    queue.set(PACKET_HEADER, headerBytes);
     return queue;
   }
 
@@ -254,7 +258,7 @@ class AfPacketPort extends InterfacePort {
     const { name } = this.networkInterface;
     const { frameBytes } = this.#options.shape;
     this.context.log(
-      `${this.name}: packets longer than ${String(frameBytes - FRAME_RECEIVE_OVERHEAD)} bytes do not fit framesz=${String(frameBytes)} and are dropped; ` +
+      `${this.name}: packets longer than ${String(this.info.maxRxPacketLength)} bytes do not fit framesz=${String(frameBytes)} and are dropped; ` +
         `raise framesz (and blocksz), or let nobody make them: ethtool -K ${name} gro off, and tso off gso off where they are sent`,
     );
   }
@@ -309,7 +313,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<AfP
   try {
     // permission, and whether the kernel takes the sizes: now, and not when the port is started
     using probe = new PacketSocket(name);
-    probe.makeRings(shape, qdiscBypass);
+    const headerBytes = probe.makeRings(shape, qdiscBypass);
     return Promise.resolve(
       new AfPacketPort(context, {
         id,
@@ -320,6 +324,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<AfP
         queuePairs,
         shape,
         qdiscBypass,
+        headerBytes,
       }),
     );
   } catch (error) {

@@ -4,12 +4,14 @@
  *     block 0                        block 1
  *     | frame 0 | frame 1 | (rest) | frame 2 | frame 3 | (rest) | ...
  *
- *     frame:  | status, lengths, offsets ... 32 | received: address, gap, packet at FRAME_MAC; sent: packet at once |
+ *     frame:  | status, lengths, offsets ... 32 | received: address, gap, header, packet at FRAME_MAC; sent: header, packet |
+ *
+ * The header is virtio-net's of 10 bytes, where the kernel takes it (PACKET_HEADER).
  *
  * A frame belongs to the kernel or to us, by its status alone; both sides go round in order.
  * @module
  */
-import { Q_AVAILABLE, Q_BATCH, Q_DESCRIPTORS, Q_HEADER, Q_HEADERS, Q_OWN_INDEX, Q_SIZE, Q_USED } from './queue-layout.ts';
+import { Q_AVAILABLE, Q_BATCH, Q_DESCRIPTORS, Q_HANDLED, Q_HEADER, Q_HEADERS, Q_OWN_INDEX, Q_SIZE, Q_USED } from './queue-layout.ts';
 
 /** u32: TP_STATUS_*. */
 export const FRAME_STATUS: u32 = 0;
@@ -21,9 +23,9 @@ export const FRAME_MAC: u32 = 12;
 /** u16: received: the VLAN tag that the kernel took out of the packet, and its type. */
 export const FRAME_VLAN: u32 = 24;
 export const FRAME_VLAN_TYPE: u32 = 26;
-/** Where a packet to send begins: TPACKET2_HDRLEN - sizeof(struct sockaddr_ll). */
+/** Where the header of a packet to send begins: TPACKET2_HDRLEN - sizeof(struct sockaddr_ll). */
 export const FRAME_DATA: u32 = 32;
-/** Where a received Ethernet frame begins at the latest, and so what of a frame holds no packet. */
+/** Where a received Ethernet frame without a header begins at the latest, and so what of a frame holds no packet. */
 export const FRAME_RECEIVE_OVERHEAD: u32 = 66;
 
 /** Received: ours. */
@@ -49,3 +51,7 @@ export const PACKET_NEXT: u32 = Q_OWN_INDEX;
 export const PACKET_LONGEST: u32 = Q_HEADERS;
 /** u32: receive: packets that were longer than a frame. */
 export const PACKET_CUT: u32 = Q_BATCH;
+/** u32: bytes of the virtio-net header before each packet: 0 or 10. */
+export const PACKET_HEADER: u32 = Q_HANDLED;
+/** Packets up to this length are copied by the kernel into memory of its own; of longer ones it takes the ring's pages, and copies later. */
+export const PACKET_COPIED: u32 = 4096;

@@ -3,9 +3,10 @@
  * the kernel when the socket is written to, once a burst: Q_NOTIFY asks the caller for it.
  * @module
  */
-import { atomicLoad32, atomicStore32, copyBytes, copyPacket, ld16, ld32, ldu16, st16, st32, stu16 } from '../memory/access.ts';
+import { atomicLoad32, atomicStore32, copyBytes, copyPacket, ld16, ld32, ldu16, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import {
   MBUF_DATA,
+  MBUF_FLAGS,
   MBUF_HEADROOM,
   MBUF_LENGTH,
   MBUF_NEXT,
@@ -13,9 +14,11 @@ import {
   MBUF_ROOM,
   MBUF_SEGMENT_LENGTH,
   MBUF_SEGMENTS,
+  MBUF_WORK,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { finishChecksum } from '../net/finish-checksum.kernel.ts';
+import { writeNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst } from './counters.kernel.ts';
 import {
   FRAME_CAPTURED,
@@ -27,9 +30,11 @@ import {
   FRAME_VLAN_TYPE,
   PACKET_BLOCK_BYTES,
   PACKET_BLOCK_FRAMES,
+  PACKET_COPIED,
   PACKET_CUT,
   PACKET_FRAME_BYTES,
   PACKET_FRAMES,
+  PACKET_HEADER,
   PACKET_LONGEST,
   PACKET_NEXT,
   PACKET_RING,
@@ -46,6 +51,8 @@ import { isUnfinished } from './unfinished.kernel.ts';
 const ETHERNET_BYTES: u32 = 14;
 const ADDRESSES_BYTES: u32 = 12;
 const VLAN_BYTES: u32 = 4;
+/** Of a virtio-net header without num_buffers. */
+const PLAIN_HEADER_BYTES: u32 = 10;
 /** 0x8100 in network order. */
 const VLAN_TYPE: u32 = 0x0081;
 
@@ -162,17 +169,32 @@ export function packetReceive(queue: u32, to: u32, packets: u32): u32 {
 
 /** Whether the interface would take a packet of this length: 1 or 0. */
 function fits(queue: u32, packet: u32, length: u32): u32 {
-  if (length < ETHERNET_BYTES || length > ld32(queue + PACKET_FRAME_BYTES) - FRAME_DATA) return 0;
+  if (length < ETHERNET_BYTES || length > ld32(queue + PACKET_FRAME_BYTES) - FRAME_DATA - ld32(queue + PACKET_HEADER)) return 0;
   const longest: u32 = ld32(queue + PACKET_LONGEST);
   if (length <= longest) return 1;
   if (length > longest + VLAN_BYTES) return 0;
   return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === VLAN_TYPE ? 1 : 0;
 }
 
+/**
+ * Writes the header of a packet to send. Its hdr_len is what the kernel copies: the whole of a short packet, which spares it
+ * the handling of pages, about a tenth of what such a packet costs.
+ */
+function writeHeader(header: u32, packet: u32, length: u32): void {
+  if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK) !== 0) {
+    writeNetHeader(header, PLAIN_HEADER_BYTES, packet, 0);
+    return;
+  }
+  stu32(header, length <= PACKET_COPIED ? length << 16 : 0);
+  stu32(header + 4, 0);
+  stu16(header + 8, 0);
+}
+
 /** Puts up to `packets` packets into frames and frees them; what is too long for the interface is dropped and counted. */
 export function packetTransmit(queue: u32, from: u32, packets: u32): u32 {
   if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
   const frames: u32 = ld32(queue + PACKET_FRAMES);
+  const header: u32 = ld32(queue + PACKET_HEADER);
   let next: u32 = ld32(queue + PACKET_NEXT);
   let taken: u32 = 0;
   let sent: u32 = 0;
@@ -187,16 +209,18 @@ export function packetTransmit(queue: u32, from: u32, packets: u32): u32 {
     }
     const frame: u32 = frameAt(queue, next);
     if ((atomicLoad32(frame + FRAME_STATUS) & (TP_STATUS_SEND_REQUEST | TP_STATUS_SENDING)) !== 0) break;
+    const data: u32 = frame + FRAME_DATA + header;
+    if (header !== 0) writeHeader(frame + FRAME_DATA, packet, length);
     let done: u32 = 0;
     for (let segment: u32 = packet; segment !== 0 && done < length; segment = ld32(segment + MBUF_NEXT)) {
       const left: u32 = length - done;
       const whole: u32 = ld32(segment + MBUF_SEGMENT_LENGTH);
       const part: u32 = whole < left ? whole : left;
-      copyPacket(frame + FRAME_DATA + done, ld32(segment + MBUF_DATA), part);
+      copyPacket(data + done, ld32(segment + MBUF_DATA), part);
       done += part;
     }
-    st32(frame + FRAME_LENGTH, length);
-    st32(frame + FRAME_CAPTURED, length);
+    st32(frame + FRAME_LENGTH, header + length);
+    st32(frame + FRAME_CAPTURED, header + length);
     atomicStore32(frame + FRAME_STATUS, TP_STATUS_SEND_REQUEST);
     next++;
     if (next === frames) next = 0;

@@ -20,6 +20,7 @@ const PACKET_STATISTICS = 6;
 const PACKET_VERSION = 10;
 const PACKET_TX_RING = 13;
 const PACKET_LOSS = 14;
+const PACKET_VNET_HDR = 15;
 const PACKET_FANOUT = 18;
 const PACKET_QDISC_BYPASS = 20;
 const PACKET_IGNORE_OUTGOING = 23;
@@ -28,6 +29,8 @@ const PACKET_FANOUT_HASH = 0;
 const PACKET_FANOUT_FLAG_UNIQUEID = 0x2000;
 const PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000;
 const ETH_P_ALL = 3;
+/** Of a virtio-net header without num_buffers. */
+const HEADER_BYTES = 10;
 
 /** Memberships of an interface. */
 export const PACKET_MR_PROMISC = 1;
@@ -89,16 +92,22 @@ export class PacketSocket {
     this.fd = value;
   }
 
-  /** Asks for a receive ring and a transmit ring, frames that the kernel cannot send left out, and nothing of what the host sends. */
-  makeRings(shape: PacketRingShape, qdiscBypass: boolean): void {
+  /**
+   * Asks for a receive ring and a transmit ring, frames that the kernel cannot send left out, and nothing of what the host sends.
+   * @returns bytes of the virtio-net header before each packet, 0 where the kernel takes none
+   */
+  makeRings(shape: PacketRingShape, qdiscBypass: boolean): number {
     this.#set(PACKET_VERSION, words(TPACKET_V2), 'TPACKET_V2');
     this.#set(PACKET_LOSS, words(1), 'PACKET_LOSS');
     this.#set(PACKET_IGNORE_OUTGOING, words(1), 'PACKET_IGNORE_OUTGOING');
     if (qdiscBypass) this.#set(PACKET_QDISC_BYPASS, words(1), 'qdisc_bypass=1');
+    // before the rings: there is no way back with them
+    const { value } = native.setsockopt(this.fd, SOL_PACKET, PACKET_VNET_HDR, words(1), 4);
     const request = words(shape.blockBytes, shape.blocks, shape.frameBytes, shape.frames);
     const what = `a ring of ${String(shape.frames)} frames of ${String(shape.frameBytes)} bytes in blocks of ${String(shape.blockBytes)}`;
     this.#set(PACKET_RX_RING, request, what);
     this.#set(PACKET_TX_RING, request, what);
+    return value < 0 ? 0 : HEADER_BYTES;
   }
 
   /** Maps both rings at `address`, the receive ring first. The pages there must be of 4 KiB. */
