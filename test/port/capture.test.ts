@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { capturesText } from '../../src/cli/display/captures.ts';
 import { readCapture } from '../../src/net/pcap.ts';
 import { parseCaptureOptions, parseCaptureWish } from '../../src/port/capture-options.ts';
 import { startCapture, type CaptureOptions } from '../../src/port/capture.ts';
@@ -283,4 +284,18 @@ describe('a capture on a command line', () => {
   ])('refuses "%s"', (text, message) => {
     expect(() => parseCaptureWish(text)).toThrow(message);
   });
+});
+
+it('captures are shown as ports are', () => {
+  expect(capturesText([])).toBe('No port is being captured\n');
+  const statistics = () => ({ packets: 1234, bytes: 98765, dropped: 5, failed: 0, waiting: 0 });
+  expect(capturesText([{ port: 3, capture: { file: 'x.pcapng', direction: 'rx', active: false, statistics } }]).split('\n')).toEqual([
+    '',
+    '  ######################## Capture of port 3 ########################',
+    '  File: x.pcapng (ended; packets received)',
+    '  Captured: 1234         Bytes: 98765',
+    '  Dropped: 5             Not written: 0',
+    '  ###################################################################',
+    '',
+  ]);
 });

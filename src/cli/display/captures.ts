@@ -20,17 +20,18 @@ export interface ShownCapture {
 export function capturesText(captures: readonly ShownCapture[]): string {
   if (captures.length === 0) return 'No port is being captured\n';
   const border = '#'.repeat(24);
-  const column = (label: string, value: number): string => `${label}: ${String(value).padEnd(15 - Math.min(14, label.length - 8))}`;
+  const column = (label: string, value: number): string => `${label}: ${String(value).padEnd(12)} `;
   return captures
     .map(({ port, capture }) => {
       const { packets, bytes, dropped, failed } = capture.statistics();
+      const title = `  ${border} Capture of port ${String(port)} ${border}`;
       return [
         '',
-        `  ${border} Capture of port ${String(port)} ${border}`,
+        title,
         `  File: ${capture.file} (${capture.active ? 'running' : 'ended'}; packets ${DIRECTIONS[capture.direction]})`,
-        `  ${column('Captured', packets)}${column('Bytes', bytes)}`,
-        `  ${column('Dropped', dropped)}${column('Not written', failed)}`.trimEnd(),
-        `  ${'#'.repeat(24 * 2 + 20)}`,
+        `  ${column('Captured', packets)}${column('Bytes', bytes)}`.trimEnd(),
+        `  ${column('Dropped', dropped)} ${column('Not written', failed)}`.trimEnd(),
+        `  ${'#'.repeat(title.length - 2)}`,
         '',
       ].join('\n');
     })
