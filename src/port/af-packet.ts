@@ -3,6 +3,7 @@
  * @module
  */
 import { writeSync } from 'node:fs';
+import { MBUF_WORK_CHECKSUM, MBUF_WORK_ECN, MBUF_WORK_TCP4, MBUF_WORK_TCP6, MBUF_WORK_UDP } from '../memory/mbuf-layout.ts';
 import {
   FRAME_RECEIVE_OVERHEAD,
   FRAME_STATUS,
@@ -18,7 +19,7 @@ import {
   TP_STATUS_SEND_REQUEST,
   TP_STATUS_USER,
 } from '../ring/packet-ring-layout.ts';
-import { Q_FREE, Q_NOTIFY, Q_NOTIFY_FD, Q_POOL } from '../ring/queue-layout.ts';
+import { Q_FREE, Q_NOTIFY, Q_NOTIFY_FD, Q_OFFLOADS, Q_POOL } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { pageSize } from '../system/memory-map.ts';
@@ -27,7 +28,16 @@ import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import { ETHERNET_BYTES, InterfacePort, openInterface, VLAN_BYTES, type InterfacePortOptions } from './interface-port.ts';
-import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
+import {
+  RX_OFFLOAD_SCATTER,
+  RX_OFFLOAD_TCP_CKSUM,
+  RX_OFFLOAD_TCP_LRO,
+  RX_OFFLOAD_UDP_CKSUM,
+  TX_OFFLOAD_MULTI_SEGS,
+  TX_OFFLOAD_TCP_CKSUM,
+  TX_OFFLOAD_TCP_TSO,
+  TX_OFFLOAD_UDP_CKSUM,
+} from './offloads.ts';
 import type { ExtendedStatistic, PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended, queueBasics } from './statistics.ts';
@@ -39,6 +49,12 @@ const QUEUE_PAIR_LIMIT = 16;
 const FRAME_ALIGNMENT = 16;
 const FRAME_LEAST = 128;
 const KICK = new Uint8Array(1);
+/** The largest packet that a stack hands over to be cut: 65,535 bytes of IP, and Ethernet's header with a tag. */
+const SEGMENTED_PACKET_BYTES = 65_535 + ETHERNET_BYTES + VLAN_BYTES;
+const RX_CHECKSUM = RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
+const TX_CHECKSUM = TX_OFFLOAD_UDP_CKSUM | TX_OFFLOAD_TCP_CKSUM;
+const WORK_TCP = MBUF_WORK_TCP4 | MBUF_WORK_TCP6 | MBUF_WORK_ECN;
+const WORK_SEGMENTS = WORK_TCP | MBUF_WORK_UDP;
 
 interface AfPacketOptions extends InterfacePortOptions {
   readonly queuePairs: number;
@@ -68,6 +84,7 @@ class AfPacketPort extends InterfacePort {
     super(context, options);
     this.#options = options;
     const longest = options.shape.frameBytes - FRAME_RECEIVE_OVERHEAD - options.headerBytes;
+    const segments = options.headerBytes !== 0 && longest >= SEGMENTED_PACKET_BYTES;
     this.info = {
       ...SOFTWARE_PORT_INFO,
       driverName: 'net_af_packet',
@@ -75,8 +92,9 @@ class AfPacketPort extends InterfacePort {
       maxTxQueues: options.queuePairs,
       maxRxPacketLength: longest,
       maxMtu: Math.min(65535, longest - ETHERNET_BYTES - VLAN_BYTES),
-      rxOffloadCapabilities: RX_OFFLOAD_SCATTER,
-      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
+      maxLroPacketSize: segments ? longest : 0,
+      rxOffloadCapabilities: RX_OFFLOAD_SCATTER | (options.headerBytes === 0 ? 0 : RX_CHECKSUM) | (segments ? RX_OFFLOAD_TCP_LRO : 0),
+      txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS | (options.headerBytes === 0 ? 0 : TX_CHECKSUM) | (segments ? TX_OFFLOAD_TCP_TSO : 0),
     };
   }
 
@@ -105,11 +123,18 @@ class AfPacketPort extends InterfacePort {
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {
     const queue = this.#makeQueue('rx', index);
     queue.set(Q_POOL, configuration.pool.offset);
+    const offloads = this.configuration?.rxOffloads ?? 0;
+    const segments = (offloads & RX_OFFLOAD_TCP_LRO) !== 0 ? WORK_SEGMENTS : 0;
+    queue.set(Q_OFFLOADS, segments | ((offloads & RX_CHECKSUM) !== 0 || segments !== 0 ? MBUF_WORK_CHECKSUM : 0));
     return { queue, descriptors: this.#options.shape.frames };
   }
 
   protected makeTxQueue(index: number, _configuration: TxQueueConfiguration): { queue: QueueState; descriptors: number } {
-    return { queue: this.#makeQueue('tx', index), descriptors: this.#options.shape.frames };
+    const queue = this.#makeQueue('tx', index);
+    const offloads = this.configuration?.txOffloads ?? 0;
+    const segments = (offloads & TX_OFFLOAD_TCP_TSO) !== 0 ? WORK_TCP : 0;
+    queue.set(Q_OFFLOADS, segments | ((offloads & TX_CHECKSUM) !== 0 || segments !== 0 ? MBUF_WORK_CHECKSUM : 0));
+    return { queue, descriptors: this.#options.shape.frames };
   }
 
   protected override openSockets(index: number): void {

@@ -5,8 +5,10 @@
  */
 import { atomicLoad32, atomicStore32, copyBytes, copyPacket, ld16, ld32, ldu16, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import {
+  MBUF_CHECKSUM_START,
   MBUF_DATA,
   MBUF_FLAGS,
+  MBUF_HEADER_LENGTH,
   MBUF_HEADROOM,
   MBUF_LENGTH,
   MBUF_NEXT,
@@ -15,10 +17,12 @@ import {
   MBUF_SEGMENT_LENGTH,
   MBUF_SEGMENTS,
   MBUF_WORK,
+  MBUF_WORK_CHECKSUM,
+  MBUF_WORK_SEGMENTS,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { finishChecksum } from '../net/finish-checksum.kernel.ts';
-import { writeNetHeader } from '../net/net-header.kernel.ts';
+import { readNetHeader, writeNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst } from './counters.kernel.ts';
 import {
   FRAME_CAPTURED,
@@ -45,7 +49,19 @@ import {
   TP_STATUS_VLAN_TPID_VALID,
   TP_STATUS_VLAN_VALID,
 } from './packet-ring-layout.ts';
-import { Q_ERRORS, Q_FREE, Q_LCORE, Q_NO_MBUF, Q_NOTIFY, Q_POOL, Q_PORT, Q_STATE, QUEUE_RUNNING } from './queue-layout.ts';
+import {
+  Q_ERRORS,
+  Q_FREE,
+  Q_LCORE,
+  Q_NO_MBUF,
+  Q_NOTIFY,
+  Q_OFFLOADS,
+  Q_POOL,
+  Q_PORT,
+  Q_STATE,
+  Q_UNFINISHED,
+  QUEUE_RUNNING,
+} from './queue-layout.ts';
 import { isUnfinished } from './unfinished.kernel.ts';
 
 const ETHERNET_BYTES: u32 = 14;
@@ -130,7 +146,24 @@ function isWhole(queue: u32, frame: u32, status: u32): u32 {
     return 0;
   }
   if (captured < ETHERNET_BYTES) return 0;
-  return (status & TP_STATUS_CSUMNOTREADY) === 0 ? 1 : finishChecksum(frame + start, captured);
+  // with offloads, what is left to do goes on with the packet
+  if ((status & TP_STATUS_CSUMNOTREADY) === 0 || ld32(queue + Q_OFFLOADS) !== 0) return 1;
+  return finishChecksum(frame + start, captured);
+}
+
+/** Takes the work that the kernel left over into a received packet; 0 for work that the port was not configured for. */
+function takeWork(queue: u32, frame: u32, status: u32, packet: u32): u32 {
+  const header: u32 = ld32(queue + PACKET_HEADER);
+  const allowed: u32 = ld32(queue + Q_OFFLOADS);
+  if (header === 0 || allowed === 0) return 1;
+  if (readNetHeader(frame + ld16(frame + FRAME_MAC) - header, packet, allowed) === 0) return 0;
+  if ((status & TP_STATUS_VLAN_VALID) !== 0 && (ld32(packet + MBUF_FLAGS) & MBUF_WORK_CHECKSUM) !== 0) {
+    // counted without the tag that was put back
+    st16(packet + MBUF_CHECKSUM_START, ld16(packet + MBUF_CHECKSUM_START) + VLAN_BYTES);
+    const headers: u32 = ld16(packet + MBUF_HEADER_LENGTH);
+    if (headers !== 0) st16(packet + MBUF_HEADER_LENGTH, headers + VLAN_BYTES);
+  }
+  return 1;
 }
 
 /** Receives up to `packets` packets; their handles are written to `to`. */
@@ -152,8 +185,14 @@ export function packetReceive(queue: u32, to: u32, packets: u32): u32 {
         count(queue + Q_NO_MBUF, 1);
         break;
       }
-      received++;
-      bytes += length;
+      const packet: u32 = ld32(to + (received << 2));
+      if (takeWork(queue, frame, status, packet) !== 0) {
+        received++;
+        bytes += length;
+      } else {
+        packetFree(packet, ld32(queue + Q_LCORE));
+        errors++;
+      }
     } else {
       errors++;
     }
@@ -171,7 +210,7 @@ export function packetReceive(queue: u32, to: u32, packets: u32): u32 {
 function fits(queue: u32, packet: u32, length: u32): u32 {
   if (length < ETHERNET_BYTES || length > ld32(queue + PACKET_FRAME_BYTES) - FRAME_DATA - ld32(queue + PACKET_HEADER)) return 0;
   const longest: u32 = ld32(queue + PACKET_LONGEST);
-  if (length <= longest) return 1;
+  if (length <= longest || (ld32(packet + MBUF_FLAGS) & MBUF_WORK_SEGMENTS) !== 0) return 1;
   if (length > longest + VLAN_BYTES) return 0;
   return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === VLAN_TYPE ? 1 : 0;
 }
@@ -204,6 +243,11 @@ export function packetTransmit(queue: u32, from: u32, packets: u32): u32 {
     if (isUnfinished(queue, packet) !== 0) break;
     const length: u32 = ld32(packet + MBUF_LENGTH);
     if (fits(queue, packet, length) === 0) {
+      if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK_SEGMENTS) !== 0) {
+        // larger than a frame: cut in software
+        st32(queue + Q_UNFINISHED, 1);
+        break;
+      }
       taken++;
       continue;
     }

@@ -6,6 +6,16 @@ import { createSocket } from 'node:dgram';
 import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import {
+  MBUF_CHECKSUM_OFFSET,
+  MBUF_CHECKSUM_START,
+  MBUF_FLAGS,
+  MBUF_HEADER_LENGTH,
+  MBUF_SEGMENT_SIZE,
+  MBUF_WORK_CHECKSUM,
+  MBUF_WORK_TCP4,
+} from '../../src/memory/mbuf-layout.ts';
+import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_UDP_CKSUM, TX_OFFLOAD_TCP_TSO, TX_OFFLOAD_UDP_CKSUM } from '../../src/port/offloads.ts';
 import type { Port, PortEvent } from '../../src/port/port.ts';
 import { until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, makeVeth, removeInterfaces, WHY_NO_NETWORK } from '../support/network.ts';
@@ -146,6 +156,88 @@ describe.skipIf(WHY_NO_NETWORK !== undefined)('net_af_packet', () => {
         sender6.close();
       }
     });
+  });
+
+  test('what the kernel left undone travels as work to a port that hands it on, and is finished for one that does not', async () => {
+    makeVeth('va', 'vb');
+    makeVeth('vc', 'vd');
+    ip('addr add 10.77.0.1/24 dev va');
+    ip('neigh add 10.77.0.2 lladdr 02:00:00:00:00:02 dev va');
+    await using ports = new PortBench();
+    const from = await ports.open('net_af_packet0,iface=vb', 1, false);
+    const to = await ports.open('net_af_packet1,iface=vc', 1, false);
+    const end = await ports.open('net_af_packet2,iface=vd');
+    const { bench } = ports;
+    const sender = createSocket('udp4');
+    try {
+      for (const txOffloads of [0, TX_OFFLOAD_UDP_CKSUM]) {
+        for (const port of [from, to]) {
+          await port.stop();
+          await port.configure({ rxQueues: 1, txQueues: 1, rxOffloads: port === from ? RX_OFFLOAD_UDP_CKSUM : 0, txOffloads });
+          await port.setupRxQueue(0, { descriptors: 0, pool: ports.pool });
+          await port.setupTxQueue(0, { descriptors: 0 });
+          await port.start();
+        }
+        await ports.linksUp(from, to, end);
+        sender.send(Buffer.alloc(301, 0xa7), 4000, '10.77.0.2');
+        await until(5000, 'the packet of the kernel', () => from.rxBurst(0, bench.handles, 1) === 1, 1);
+        const packet = bench.u32[bench.handles >> 2] ?? 0;
+        expect([bench.ld32(packet + MBUF_FLAGS), bench.ld32(packet + MBUF_CHECKSUM_START)]).toEqual([MBUF_WORK_CHECKSUM, 34 | (6 << 16)]);
+        expect(checksumHolds(bench.bytesOf(packet))).toBe(false);
+        expect(to.txBurst(0, bench.handles, 1)).toBe(1);
+        const [got] = await receive(ports, end, 1);
+        expect([got?.length, checksumHolds(got ?? Buffer.alloc(64))]).toEqual([343, true]);
+      }
+    } finally {
+      sender.close();
+    }
+  });
+
+  test('a packet to be cut crosses the kernel whole where both ports have room for it, and is cut for a port without', async () => {
+    makeVeth('va', 'vb');
+    await using ports = new PortBench();
+    const large = 'blocksz=69632,framesz=69632,framecnt=16';
+    const a = await ports.open(`net_af_packet0,iface=va,${large}`, 1, false);
+    const b = await ports.open(`net_af_packet1,iface=vb,${large}`, 1, false);
+    const { bench } = ports;
+    const bytes = Buffer.alloc(10_054, 0x5a);
+    bytes.write('02000000000102000000000208004500', 'hex');
+    bytes.writeUInt16BE(10_040, 16);
+    bytes.write('000000004006', 18, 'hex');
+    bytes.write('00000a4d00010a4d0002', 24, 'hex');
+    bytes.writeUInt16BE(wordSum(bytes.subarray(14, 34)) ^ 0xffff, 24);
+    bytes.write('0050005100000001000000025010ffff00000000', 34, 'hex');
+    bytes.writeUInt16BE(wordSum(bytes.subarray(26, 34), 6 + 10_020), 50);
+    for (const whole of [true, false]) {
+      for (const port of [a, b]) {
+        await port.stop();
+        const txOffloads = whole ? TX_OFFLOAD_TCP_TSO : 0;
+        await port.configure({ rxQueues: 1, txQueues: 1, rxOffloads: whole ? RX_OFFLOAD_TCP_LRO : 0, txOffloads });
+        await port.setupRxQueue(0, { descriptors: 0, pool: ports.pool });
+        await port.setupTxQueue(0, { descriptors: 0 });
+        await port.start();
+      }
+      await ports.linksUp(a, b);
+      const packet = bench.packet(ports.pool, bytes, { segments: [2000, 2000, 2000, 2000] }) ?? 0;
+      bench.u32[(packet + MBUF_FLAGS) >> 2] = MBUF_WORK_CHECKSUM | MBUF_WORK_TCP4;
+      bench.u16[(packet + MBUF_CHECKSUM_START) >> 1] = 34;
+      bench.u16[(packet + MBUF_CHECKSUM_OFFSET) >> 1] = 16;
+      bench.u16[(packet + MBUF_SEGMENT_SIZE) >> 1] = 1448;
+      bench.u16[(packet + MBUF_HEADER_LENGTH) >> 1] = 54;
+      expect(bench.send((_, mbufs, count) => a.txBurst(0, mbufs, count), 0, [packet])).toBe(1);
+      if (whole) {
+        await until(5000, 'the packet', () => b.rxBurst(0, bench.handles, 1) === 1, 1);
+        const got = bench.u32[bench.handles >> 2] ?? 0;
+        expect(bench.ld32(got + MBUF_FLAGS)).toBe(MBUF_WORK_CHECKSUM | MBUF_WORK_TCP4);
+        expect(bench.u16[(got + MBUF_SEGMENT_SIZE) >> 1]).toBe(1448);
+        expect(bench.bytesOf(got).equals(bytes)).toBe(true);
+        bench.kernels.packetFree(got, 0);
+      } else {
+        const parts = await receive(ports, b, 7);
+        expect(parts.map((part) => part.length)).toEqual([1502, 1502, 1502, 1502, 1502, 1502, 54 + 10_000 - 6 * 1448]);
+        expect(parts.every(checksumHolds)).toBe(true);
+      }
+    }
   });
 
   test('flows are spread over the queues, each packet once', async () => {
