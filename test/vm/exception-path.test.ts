@@ -13,6 +13,7 @@ import { runScript, SCRIPT_LIMIT } from './script.ts';
 const OURS = 'dpdk-ts-testpmd';
 const DPDK = 'dpdk-testpmd';
 const PINGS = 200;
+const ALL_ANSWERED = /5 packets transmitted, 5 received/;
 
 const FIRST = (program: string): string => `
   ip link add nic0 type veth peer name outside
@@ -65,5 +66,38 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('the exception path', { timeout: S
     expect(forwarded(section('b'), 0)).toEqual(round(PINGS));
     expect(forwarded(section('a'), 0)).toEqual(round(PINGS));
     expect(forwarded(section('a'), 1)).toEqual(round(PINGS));
+  });
+
+  test('the older guide: offloads at the command line and at the prompt, and what of them the kernel sees', async () => {
+    const { section } = await runScript(`
+      launch a ${OURS} -l 2-3 -n 4 \\
+        --vdev=virtio_user0,path=/dev/vhost-net,queue_size=1024 \\
+        -- -i --tx-offloads=0x0000002c --enable-lro \\
+        --txd=1024 --rxd=1024
+      tell a 'port stop 0'
+      tell a 'port config 0 rx_offload tcp_cksum on'
+      tell a 'port config 0 rx_offload udp_cksum on'
+      tell a 'port start 0'
+      tell a start
+      ifconfig tap0 1.1.1.1/24 up
+      mark kernel; ethtool -k tap0
+      mark configuration; say a 'show port 0 rx_offload configuration'; say a 'show port 0 tx_offload configuration'
+      tell a stop; tell a 'set fwd icmpecho'; tell a start
+      mark ping; ping -c 5 -W 4 1.1.1.2
+      leave a || give_up "a: status $?"
+      launch a ${OURS} -l 2-3 -n 4 \\
+        --vdev=virtio_user0,path=/dev/vhost-net,queues=2,queue_size=1024 \\
+        -- -i --tx-offloads=0x0000002c --enable-lro \\
+        --txq=2 --rxq=2 --txd=1024 --rxd=1024
+      ifconfig tap0 1.1.1.1/24 up
+      tell a 'set fwd icmpecho'; tell a start
+      mark 'two queues'; ls /sys/class/net/tap0/queues; ping -c 5 -W 4 1.1.1.2
+      leave a || give_up "a: status $?"`);
+    expect(section('kernel')).toMatch(/^tx-checksumming: on/m);
+    expect(section('kernel')).toMatch(/^tcp-segmentation-offload: on/m);
+    expect(section('configuration')).toMatch(/ Port : UDP_CKSUM TCP_CKSUM TCP_LRO\n[^]* Port : UDP_CKSUM TCP_CKSUM TCP_TSO\n/);
+    expect(section('ping')).toMatch(ALL_ANSWERED);
+    expect(section('two queues')).toMatch(/^rx-0\nrx-1\ntx-0\ntx-1\n/);
+    expect(section('two queues')).toMatch(ALL_ANSWERED);
   });
 });
