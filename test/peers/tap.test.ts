@@ -3,7 +3,7 @@
  * @module
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -15,6 +15,7 @@ import { Testpmd } from '../support/testpmd.ts';
 import { WHY_NO_PEERS } from './matrix.ts';
 
 const WHY = WHY_NO_NETWORK ?? WHY_NO_PEERS ?? (existsSync('/dev/net/tun') ? undefined : 'no /dev/net/tun');
+const NO_IPV6 = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
 const PACKETS = 1000;
 const SIZES = [60, 61, 64, 127, 128, 1000, 1500, 1514];
 
@@ -44,7 +45,11 @@ const link = (name: string): LinkEntry | undefined =>
   (JSON.parse(ip('-j link show')) as readonly LinkEntry[]).find(({ ifname }) => ifname === name);
 
 describe.skipIf(WHY !== undefined)('net_tap', () => {
-  beforeAll(enterNetworkNamespace);
+  beforeAll(() => {
+    enterNetworkNamespace();
+    // the kernel is to send nothing of its own out of a tap
+    if (existsSync(NO_IPV6)) writeFileSync(NO_IPV6, '1');
+  });
 
   test.each(['dpdk', 'dpdk-ts'] as const)('of %s is dtap0, with the properties of the port', async (program) => {
     {
@@ -80,7 +85,6 @@ describe.skipIf(WHY !== undefined)('net_tap', () => {
       const packets = Array.from({ length: PACKETS }, (_, number) => packetBytes(number));
       writePcap(input, packets);
       await using echoing = await start(program, 0, ['net_tap0,iface=tt0']);
-      ip('link set tt0 addrgenmode none');
       await echoing.command('start');
       await using source = await start(
         'dpdk',
@@ -100,7 +104,7 @@ describe.skipIf(WHY !== undefined)('net_tap', () => {
       expect([rxErrors, txErrors]).toEqual([0, 0]);
       await source.quit();
       await echoing.quit();
-      const returned = readPcap(output).filter((packet) => packet.readUInt16BE(12) === 0x88b5);
+      const returned = readPcap(output);
       expect(returned.length).toBe(PACKETS);
       expect(returned.findIndex((packet, number) => !packet.equals(packets[number] ?? new Uint8Array()))).toBe(-1);
     } finally {
