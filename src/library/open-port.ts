@@ -81,12 +81,28 @@ export interface AfPacketOptions extends OpenPortOptions {
   readonly qpairs?: number | undefined;
   /** Bytes of a block of the rings: whole pages. Default: one page. */
   readonly blocksz?: number | undefined;
-  /** Bytes of a frame, 84 of them not the packet's: a multiple of 16. Default 2048. */
+  /** Bytes of a frame, 94 of them not the packet's behind its Ethernet header: a multiple of 16. Default 2048. */
   readonly framesz?: number | undefined;
   /** Frames of a ring. Default 512. */
   readonly framecnt?: number | undefined;
   /** Send past the interface's queueing discipline. Default true. */
   readonly qdisc_bypass?: boolean | undefined;
+}
+
+/** Keys of net_af_xdp: an interface of the kernel, past its stack. */
+export interface AfXdpOptions extends OpenPortOptions {
+  /** Name of the interface. */
+  readonly iface: string;
+  /** The interface's queue that is the port's first. Default 0. */
+  readonly start_queue?: number | undefined;
+  /** Queues of the interface that the port can have; `queues` of them are used. Default 1. */
+  readonly queue_count?: number | undefined;
+  /** One area of packets for all queues. Default false. */
+  readonly shared_umem?: boolean | undefined;
+  /** Let the kernel copy packets even where the driver need not. Default false. */
+  readonly force_copy?: boolean | undefined;
+  /** Packets of a poll, where they are received within the port's calls; 0: in interrupts. Default 0. */
+  readonly busy_budget?: number | undefined;
 }
 
 /** Keys of net_pcap: capture files, or interfaces in their place. Those that may be several are a queue each. */
@@ -133,6 +149,8 @@ export interface DriverOptions {
   readonly eth_tap: TapOptions;
   readonly net_af_packet: AfPacketOptions;
   readonly eth_af_packet: AfPacketOptions;
+  readonly net_af_xdp: AfXdpOptions;
+  readonly eth_af_xdp: AfXdpOptions;
 }
 
 type Value = string | number | boolean | readonly string[] | undefined;

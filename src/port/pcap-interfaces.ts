@@ -25,7 +25,7 @@ import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
 import { basicExtended } from './statistics.ts';
 
 /** Ethernet header and VLAN tag, and what of a frame holds no packet. */
-const FRAME_OVERHEAD = 84;
+const FRAME_OVERHEAD = 94;
 
 /** A queue of a part. */
 export interface PartQueue {
