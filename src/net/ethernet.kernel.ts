@@ -4,13 +4,7 @@
  */
 import { copyBytes, ld32, ld8, ldu16, ldu32, stu16, stu32 } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
-
-/** Ethertypes as a little-endian load sees them. */
-const TYPE_IPV4: u32 = 0x0008;
-const TYPE_IPV6: u32 = 0xdd86;
-const TYPE_VLAN: u32 = 0x0081;
-const PROTOCOL_TCP: u32 = 6;
-const PROTOCOL_UDP: u32 = 17;
+import { PROTOCOL_TCP, PROTOCOL_UDP, TYPE_IPV4, TYPE_IPV6, TYPE_VLAN } from './headers.kernel.ts';
 
 /** Gives every packet the destination and source address whose 12 bytes are at `addresses`. */
 export function setEthernetAddresses(mbufs: u32, packets: u32, addresses: u32): void {

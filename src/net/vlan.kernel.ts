@@ -14,9 +14,8 @@ import {
   MBUF_VLAN_STRIPPED,
   MBUF_WORK_CHECKSUM,
 } from '../memory/mbuf-layout.ts';
+import { TYPE_VLAN } from './headers.kernel.ts';
 
-/** 0x8100 as a little-endian load sees it. */
-const TYPE_VLAN: u32 = 0x0081;
 const TAG_BYTES: u32 = 4;
 
 /** Takes the outermost tag out of each of the `count` packets listed at `mbufs` that has one; it is then in MBUF_VLAN. */

@@ -27,7 +27,7 @@ import {
   MBUF_WORK_VLAN,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree } from '../memory/mempool.kernel.ts';
-import { cutPacket } from '../net/cut-packet.kernel.ts';
+import { CUT_MALFORMED, cutPacket } from '../net/cut-packet.kernel.ts';
 import { finishPacketChecksum, insertVlan } from '../net/finish-packet.kernel.ts';
 import { count } from './counters.kernel.ts';
 import {
@@ -41,9 +41,6 @@ import {
   WAITING_HANDLES,
   WAITING_LIMIT,
 } from './queue-layout.ts';
-
-/** What cutPacket() returns for headers that make no sense. */
-const MALFORMED: u32 = 0xffffffff;
 
 /** 1 when every segment has one owner only, so that the packet may be written to. */
 function isOwn(packet: u32): u32 {
@@ -120,9 +117,9 @@ export function finishTransmit(queue: u32, packet: u32): u32 {
     }
   }
   let parts: u32 = 1;
-  if ((ld32(own + MBUF_FLAGS) & MBUF_WORK_VLAN & ~offloads) !== 0 && insertVlan(own) === 0) parts = MALFORMED;
+  if ((ld32(own + MBUF_FLAGS) & MBUF_WORK_VLAN & ~offloads) !== 0 && insertVlan(own) === 0) parts = CUT_MALFORMED;
   const undone: u32 = ld32(own + MBUF_FLAGS) & MBUF_WORK & ~offloads;
-  if (parts !== MALFORMED && (undone & MBUF_WORK_SEGMENTS) !== 0) {
+  if (parts !== CUT_MALFORMED && (undone & MBUF_WORK_SEGMENTS) !== 0) {
     parts = cutPacket(own, ld32(own + MBUF_POOL), lcore, handles, WAITING_LIMIT, (offloads & MBUF_WORK_CHECKSUM) !== 0 ? 1 : 0);
     if (parts === 0) {
       count(queue + Q_NO_MBUF, 1);
@@ -131,14 +128,14 @@ export function finishTransmit(queue: u32, packet: u32): u32 {
     }
     packetFree(own, lcore);
   } else {
-    if (parts !== MALFORMED && (undone & MBUF_WORK_CHECKSUM) !== 0 && finishPacketChecksum(own) === 0) parts = MALFORMED;
-    if (parts === MALFORMED) packetFree(own, lcore);
+    if (parts !== CUT_MALFORMED && (undone & MBUF_WORK_CHECKSUM) !== 0 && finishPacketChecksum(own) === 0) parts = CUT_MALFORMED;
+    if (parts === CUT_MALFORMED) packetFree(own, lcore);
     // what may be left says how to cut, and the other side does that
     else st32(own + MBUF_FLAGS, ld32(own + MBUF_FLAGS) & (~MBUF_WORK | offloads));
     st32(handles, own);
   }
   if (own !== packet) packetFree(packet, lcore);
-  if (parts === MALFORMED) {
+  if (parts === CUT_MALFORMED) {
     count(queue + Q_ERRORS, 1);
     return 1;
   }
