@@ -167,6 +167,9 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', {
       attach() { mark "$1"; say a "port attach virtio_user1,path=/dev/vhost-net$2"; }
       attach one ,iface=several
       tell a 'port close 0'
+      tell a 'port attach virtio_user2,path=/dev/vhost-net,iface=single'
+      attach taken ,iface=single
+      tell a 'port close 0'
       attach busy ,iface=lo
       attach queues ,iface=single,queues=2
       attach many ,queues=9
@@ -191,6 +194,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', {
       mark 'tap denied'; attempt $nobody ${PROGRAM} -l 0-1 ${EAL} --no-huge -m 64 --vdev=${VDEV}`);
     expect(section('existing')).toMatch(/MAC address: 02:00:00:00:00:55\n1\n/);
     expect(section('one')).toMatch(/Port 0 is attached|Now total ports is 1/);
+    expect(section('taken')).toMatch(/tap single: in use: another process has this tap/);
     expect(section('busy')).toMatch(/tap lo: an interface of this name exists that is no tap/);
     expect(section('queues')).toMatch(/tap single: .*multi_queue/);
     expect(section('many')).toMatch(/queues=9/);
