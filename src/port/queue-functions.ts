@@ -5,6 +5,7 @@
 import { writeSync } from 'node:fs';
 import type { ArenaViews } from '../memory/arena.ts';
 import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
+import { PACKET_FRAME_BYTES, PACKET_FRAMES } from '../ring/packet-ring-layout.ts';
 import {
   Q_CAPTURE,
   Q_FREE,
@@ -36,6 +37,8 @@ interface DataPath {
   readonly room?: (kernels: Kernels) => (queue: number) => number;
   /** The kernel may ask for a notification of the other side. */
   readonly notifies: boolean;
+  /** Bytes that a notification has to be long, at least; default 8, what an eventfd takes. */
+  readonly noticeBytes?: (u32: Uint32Array, queue: number) => number;
   /** What is called instead of the kernel alone. */
   readonly bursts?: { readonly receive: BurstMaker; readonly transmit: BurstMaker };
 }
@@ -60,6 +63,9 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     transmit: (kernels) => kernels.packetTransmit,
     room: (kernels) => kernels.packetRoom,
     notifies: true,
+    // The kernel sends what is in the ring and returns the bytes of that, whatever it was given. Told of more bytes written than there
+    // were, libuv goes on behind the end of its list of buffers and spoils memory (uv__fs_buf_offset). What it is given is never read.
+    noticeBytes: (u32, queue) => (u32[(queue + PACKET_FRAMES) >>> 2] ?? 0) * (u32[(queue + PACKET_FRAME_BYTES) >>> 2] ?? 0),
   },
   pcap: {
     receive: (kernels) => kernels.pcapReceive,
@@ -171,13 +177,17 @@ export function openQueue(
   const freeIndex = (state + Q_FREE) >>> 2;
   const reclaim = path.room?.(kernels);
 
+  const { noticeBytes } = path;
+  let notice = ONE;
+
   const notify = (): void => {
     u32[notifyIndex] = 0;
+    if (noticeBytes !== undefined && notice.length < noticeBytes(u32, state)) notice = new Uint8Array(noticeBytes(u32, state));
     const fd = u32[descriptorIndex] ?? NO_DESCRIPTOR;
     if (fd === NO_DESCRIPTOR) return;
     u32[countIndex] = (u32[countIndex] ?? 0) + 1;
     try {
-      writeSync(fd, ONE);
+      writeSync(fd, notice);
     } catch {
       // EAGAIN: the other side has been told and has not looked yet
     }
