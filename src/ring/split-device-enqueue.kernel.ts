@@ -3,7 +3,7 @@
  * driver are told in split-device-ring.kernel.ts.
  * @module
  */
-import { copyBytes, copyPacket, ld16, ld32, st16, st32, stu16, stu32 } from '../memory/access.ts';
+import { copyBytes, copyPacket, ld16, ld32, ldu32, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_WORK } from '../memory/mbuf-layout.ts';
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { writeNetHeader } from '../net/net-header.kernel.ts';
@@ -184,7 +184,7 @@ const RUN: u32 = 64;
  * A pass of its own, so that in copyRun() hardly a store stands between the stores that go to the driver's lines: a core
  * fetches only as many lines to be written at a time as its store queue holds. Measured on Zen 4, 64 B, vhost to virtio:
  * 41 against 20 Mpps with the cores near, 15.7 against 6.4 far.
- * @returns packets found a place for; the next one needs a closer look: a chain, too long, no sound descriptor
+ * @returns packets found a place for; the next one needs a closer look: a chain, too long, with work, no sound descriptor
  */
 function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, mask: u32): u32 {
   const header: u32 = ld32(queue + Q_HEADER);
@@ -193,13 +193,12 @@ function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, m
   const used: u32 = ld32(queue + Q_USED);
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
-  const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let placed: u32 = 0;
   for (; placed < packets; placed++) {
     const packet: u32 = ld32(from + (placed << 2));
     const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
     const head: u32 = ld16(entries + (((handled + placed) & mask) << 1));
-    if (head > mask || ld32(packet + MBUF_NEXT) !== 0 || (ld32(packet + MBUF_FLAGS) & unable) !== 0) break;
+    if (head > mask || ld32(packet + MBUF_NEXT) !== 0 || (ld32(packet + MBUF_FLAGS) & MBUF_WORK) !== 0) break;
     const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
     const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
     const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
@@ -212,14 +211,23 @@ function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, m
   return placed;
 }
 
-/** Second pass: writes headers and packets to the places that placeRun() found. */
+/**
+ * Second pass: writes headers and packets to the places that placeRun() found.
+ *
+ * One word of every packet first: all lines are on their way before the store queue fills with the others' bytes. Measured on Zen 4,
+ * 64 B: 16.5 against 11-14 Mpps with the cores far, no loss near. A test of the packets' flags in this loop cost a third.
+ */
 function copyRun(queue: u32, from: u32, packets: u32): void {
   const header: u32 = ld32(queue + Q_HEADER);
   const places: u32 = ld32(queue + Q_SCRATCH);
   for (let index: u32 = 0; index < packets; index++) {
     const packet: u32 = ld32(from + (index << 2));
+    if (ld32(packet + MBUF_LENGTH) >= 4) stu32(ld32(places + (index << 2)) + header, ldu32(ld32(packet + MBUF_DATA)));
+  }
+  for (let index: u32 = 0; index < packets; index++) {
+    const packet: u32 = ld32(from + (index << 2));
     const place: u32 = ld32(places + (index << 2));
-    putHeader(place, header, packet, 1);
+    writeHeader(place, header, 1);
     copyPacket(place + header, ld32(packet + MBUF_DATA), ld32(packet + MBUF_LENGTH));
   }
 }

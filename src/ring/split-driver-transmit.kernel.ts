@@ -146,7 +146,7 @@ function putHeader(header: u32, bytes: u32, packet: u32): void {
   else writeNetHeader(header, bytes, packet, 0);
 }
 
-/** Writes the descriptors of a packet of several segments, or of one without headroom; returns how many. */
+/** Writes the descriptors of any packet: of several segments, without headroom, with work; returns how many. */
 function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
@@ -228,14 +228,15 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
     const length: u32 = ld32(packet + MBUF_LENGTH);
     const descriptor: u32 = ld16(ring + ((head & mask) << 1));
     const data: u32 = ld32(packet + MBUF_DATA);
-    if ((ld32(packet + MBUF_FLAGS) & unable) !== 0) {
+    const work: u32 = ld32(packet + MBUF_FLAGS) & MBUF_WORK;
+    if ((work & unable) !== 0) {
       st32(queue + Q_UNFINISHED, 1);
       break;
     }
-    if (ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
+    if (work === 0 && ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
       if (free === 0) break;
       const address: u32 = data - header;
-      putHeader(address, header, packet);
+      writeHeader(address, header);
       writeDescriptor(table + descriptor * DESCRIPTOR_BYTES, address, high, length + header, 0);
       const entry: u32 = shadow + descriptor * SHADOW_BYTES;
       st32(entry + SHADOW_MBUF, packet);
