@@ -14,7 +14,7 @@ import { TAP_CUT, TAP_DIRECT, TAP_SCRATCH, TAP_SCRATCH_BYTES, TAP_SPARE } from '
 import { MAIN_LCORE_SLOT, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { IFF_RUNNING, IFF_UP, NetworkInterface } from '../system/network-interface.ts';
-import { checkTapName, Tap } from '../system/tap.ts';
+import { checkTapName, Tap, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 } from '../system/tap.ts';
 import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
@@ -55,15 +55,6 @@ const SCRATCH_BYTES = LONGEST + NET_HEADER_BYTES + 53;
 const LOOK_MILLISECONDS = 100;
 const IFF_PROMISC = 0x100;
 const IFF_ALLMULTI = 0x200;
-
-/** What a tap's descriptor takes (linux/if_tun.h): partial checksums, packets to be segmented. */
-const TUN_F_CSUM = 0x01;
-const TUN_F_TSO4 = 0x02;
-const TUN_F_TSO6 = 0x04;
-const TUN_F_TSO_ECN = 0x08;
-/** From Linux 6.2 on. */
-const TUN_F_USO4 = 0x20;
-const TUN_F_USO6 = 0x40;
 
 const RX_CHECKSUM = RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
 const TX_CHECKSUM = TX_OFFLOAD_UDP_CKSUM | TX_OFFLOAD_TCP_CKSUM;
@@ -368,17 +359,6 @@ function macOf(args: DevargsReader): MacAddress | undefined {
   return Uint8Array.of(0x02, 0x64, 0x74, 0x61, 0x70, (0x30 + digit) & 0xff);
 }
 
-function knowsUdpSegments(tap: Tap): boolean {
-  try {
-    tap.setOffloads(TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    tap.setOffloads(0);
-  }
-}
-
 function create(context: PortContext, id: number, devargs: Devargs): Promise<TapPort> {
   const args = readDevargs(devargs, KEYS);
   const { name } = devargs;
@@ -403,7 +383,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Tap
   try {
     tap.setHeaderBytes(NET_HEADER_BYTES);
     if (mac !== undefined) tap.setMac(mac);
-    const udpSegments = knowsUdpSegments(tap);
+    const udpSegments = tap.knowsUdpSegments();
     if (persist) tap.setPersistent(true);
     return Promise.resolve(new TapPort(context, { id, name, devargs: devargs.text, tap, udpSegments }));
   } catch (error) {

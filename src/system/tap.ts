@@ -43,6 +43,15 @@ export const IFF_VNET_HDR = 0x4000;
 
 const INT_MAX = 0x7fff_ffff;
 
+/** What the reader of a tap's descriptor takes unfinished (linux/if_tun.h): partial checksums, packets to be segmented. */
+export const TUN_F_CSUM = 0x01;
+export const TUN_F_TSO4 = 0x02;
+export const TUN_F_TSO6 = 0x04;
+export const TUN_F_TSO_ECN = 0x08;
+/** From Linux 6.2 on. */
+export const TUN_F_USO4 = 0x20;
+export const TUN_F_USO6 = 0x40;
+
 export interface TapOptions {
   /** Name of the interface, an existing tap's or a new one's; undefined: the kernel takes `prefix` and the first free number. */
   readonly name?: string | undefined;
@@ -166,6 +175,18 @@ export class Tap {
   /** Bytes of the header before every packet: 10 or 12. */
   setHeaderBytes(bytes: number): void {
     this.#set('TUNSETVNETHDRSZ', TUN.SETVNETHDRSZ, int32(bytes), `header of ${String(bytes)} bytes`);
+  }
+
+  /** Whether the kernel knows TUN_F_USO4 and TUN_F_USO6 (Linux 6.2), found out by asking for them; no offload is on afterwards. */
+  knowsUdpSegments(): boolean {
+    try {
+      this.setOffloads(TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      this.setOffloads(0);
+    }
   }
 
   /** What the descriptor's side takes: TUN_F_* bits. */

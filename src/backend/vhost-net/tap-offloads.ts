@@ -2,7 +2,7 @@
  * Offload features of a device behind vhost-net: they are the tap's (linux/if_tun.h), not vhost's.
  * @module
  */
-import type { Tap } from '../../system/tap.ts';
+import { TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6, type Tap } from '../../system/tap.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, HOST_TCP_FEATURES } from '../offload-features.ts';
 import {
   VIRTIO_NET_F_CSUM,
@@ -14,14 +14,6 @@ import {
   VIRTIO_NET_F_GUEST_USO6,
   VIRTIO_NET_F_HOST_USO,
 } from '../virtio-features.ts';
-
-/** TUN_F_*: what the reader of a tap's descriptor takes unfinished. */
-export const TUN_F_CSUM = 0x01;
-export const TUN_F_TSO4 = 0x02;
-export const TUN_F_TSO6 = 0x04;
-export const TUN_F_TSO_ECN = 0x08;
-export const TUN_F_USO4 = 0x20;
-export const TUN_F_USO6 = 0x40;
 
 const BITS: readonly (readonly [feature: bigint, bit: number])[] = [
   [VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM],
@@ -40,13 +32,6 @@ export function tapOffloads(features: bigint): number {
 
 /** What a tap with a virtio-net header offers; datagrams only from Linux 6.2 on, which is found out by asking for them. */
 export function tapFeatures(tap: Tap): bigint {
-  let features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | HOST_TCP_FEATURES | GUEST_TCP_FEATURES;
-  try {
-    tap.setOffloads(TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6);
-    features |= VIRTIO_NET_F_HOST_USO | GUEST_UDP_FEATURES;
-  } catch {
-    // an older kernel
-  }
-  tap.setOffloads(0);
-  return features;
+  const features = VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM | HOST_TCP_FEATURES | GUEST_TCP_FEATURES;
+  return tap.knowsUdpSegments() ? features | VIRTIO_NET_F_HOST_USO | GUEST_UDP_FEATURES : features;
 }
