@@ -3,26 +3,25 @@
  * the kernel when the socket is written to, once a burst: Q_NOTIFY asks the caller for it.
  * @module
  */
-import { atomicLoad32, atomicStore32, copyBytes, copyPacket, ld16, ld32, ldu16, st16, st32, stu16, stu32 } from '../memory/access.ts';
+import { atomicLoad32, atomicStore32, copyBytes, ld16, ld32, ldu16, st16, st32, stu16, stu32 } from '../memory/access.ts';
 import {
   MBUF_CHECKSUM_START,
   MBUF_DATA,
   MBUF_FLAGS,
   MBUF_HEADER_LENGTH,
-  MBUF_HEADROOM,
   MBUF_LENGTH,
-  MBUF_NEXT,
   MBUF_PORT,
-  MBUF_ROOM,
   MBUF_SEGMENT_LENGTH,
-  MBUF_SEGMENTS,
   MBUF_WORK,
   MBUF_WORK_CHECKSUM,
   MBUF_WORK_SEGMENTS,
 } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { swapBytes16 } from '../net/checksum.kernel.ts';
 import { finishChecksum } from '../net/finish-checksum.kernel.ts';
+import { TYPE_VLAN } from '../net/headers.kernel.ts';
 import { readNetHeader, writeNetHeader } from '../net/net-header.kernel.ts';
+import { fillPacket, gatherPacket } from './copy-packet.kernel.ts';
 import { count, countBurst } from './counters.kernel.ts';
 import {
   FRAME_CAPTURED,
@@ -69,8 +68,6 @@ const ADDRESSES_BYTES: u32 = 12;
 const VLAN_BYTES: u32 = 4;
 /** Of a virtio-net header without num_buffers. */
 const PLAIN_HEADER_BYTES: u32 = 10;
-/** 0x8100 in network order. */
-const VLAN_TYPE: u32 = 0x0081;
 
 function frameAt(queue: u32, index: u32): u32 {
   const inBlock: u32 = ld32(queue + PACKET_BLOCK_FRAMES);
@@ -81,10 +78,6 @@ function frameAt(queue: u32, index: u32): u32 {
 }
 
 /** The other order of the bytes of a u16. */
-function swap16(value: u32): u32 {
-  return ((value >>> 8) | (value << 8)) & 0xffff;
-}
-
 /**
  * Copies a frame into one mbuf or a chain; the handle is written to `to`.
  * @returns bytes of the packet, or 0 when the pool is empty
@@ -96,39 +89,21 @@ function takePacket(queue: u32, frame: u32, status: u32, to: u32): u32 {
   const packet: u32 = ld32(to);
   const source: u32 = frame + ld16(frame + FRAME_MAC);
   const captured: u32 = ld32(frame + FRAME_CAPTURED);
-  const room: u32 = ld32(packet + MBUF_ROOM) - MBUF_HEADROOM;
   const data: u32 = ld32(packet + MBUF_DATA);
-  let done: u32 = captured < room ? captured : room;
-  copyPacket(data, source, done);
+  if (fillPacket(packet, source, captured, pool, lcore, to) === 0) {
+    packetFree(packet, lcore);
+    return 0;
+  }
   let length: u32 = captured;
-  st32(packet + MBUF_SEGMENT_LENGTH, done);
   if ((status & TP_STATUS_VLAN_VALID) !== 0) {
     // the tag goes back to where it was; the headroom has room for the addresses before it
     st32(packet + MBUF_DATA, data - VLAN_BYTES);
     copyBytes(data - VLAN_BYTES, source, ADDRESSES_BYTES);
-    const type: u32 = (status & TP_STATUS_VLAN_TPID_VALID) !== 0 ? swap16(ld16(frame + FRAME_VLAN_TYPE)) : VLAN_TYPE;
+    const type: u32 = (status & TP_STATUS_VLAN_TPID_VALID) !== 0 ? swapBytes16(ld16(frame + FRAME_VLAN_TYPE)) : TYPE_VLAN;
     stu16(data - VLAN_BYTES + ADDRESSES_BYTES, type);
-    stu16(data - VLAN_BYTES + ADDRESSES_BYTES + 2, swap16(ld16(frame + FRAME_VLAN)));
-    st32(packet + MBUF_SEGMENT_LENGTH, done + VLAN_BYTES);
+    stu16(data - VLAN_BYTES + ADDRESSES_BYTES + 2, swapBytes16(ld16(frame + FRAME_VLAN)));
+    st32(packet + MBUF_SEGMENT_LENGTH, ld32(packet + MBUF_SEGMENT_LENGTH) + VLAN_BYTES);
     length += VLAN_BYTES;
-  }
-  let last: u32 = packet;
-  let segments: u32 = 1;
-  while (done < captured) {
-    if (mbufAllocate(pool, lcore, to, 1) === 0) {
-      packetFree(packet, lcore);
-      return 0;
-    }
-    const more: u32 = ld32(to);
-    const left: u32 = captured - done;
-    const part: u32 = left < room ? left : room;
-    copyPacket(ld32(more + MBUF_DATA), source + done, part);
-    st32(more + MBUF_SEGMENT_LENGTH, part);
-    st32(last + MBUF_NEXT, more);
-    last = more;
-    segments++;
-    st16(packet + MBUF_SEGMENTS, segments);
-    done += part;
   }
   st32(to, packet);
   st32(packet + MBUF_LENGTH, length);
@@ -212,7 +187,7 @@ function fits(queue: u32, packet: u32, length: u32): u32 {
   const longest: u32 = ld32(queue + PACKET_LONGEST);
   if (length <= longest || (ld32(packet + MBUF_FLAGS) & MBUF_WORK_SEGMENTS) !== 0) return 1;
   if (length > longest + VLAN_BYTES) return 0;
-  return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === VLAN_TYPE ? 1 : 0;
+  return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === TYPE_VLAN ? 1 : 0;
 }
 
 /**
@@ -255,14 +230,7 @@ export function packetTransmit(queue: u32, from: u32, packets: u32): u32 {
     if ((atomicLoad32(frame + FRAME_STATUS) & (TP_STATUS_SEND_REQUEST | TP_STATUS_SENDING)) !== 0) break;
     const data: u32 = frame + FRAME_DATA + header;
     if (header !== 0) writeHeader(frame + FRAME_DATA, packet, length);
-    let done: u32 = 0;
-    for (let segment: u32 = packet; segment !== 0 && done < length; segment = ld32(segment + MBUF_NEXT)) {
-      const left: u32 = length - done;
-      const whole: u32 = ld32(segment + MBUF_SEGMENT_LENGTH);
-      const part: u32 = whole < left ? whole : left;
-      copyPacket(data + done, ld32(segment + MBUF_DATA), part);
-      done += part;
-    }
+    gatherPacket(data, packet, length);
     st32(frame + FRAME_LENGTH, header + length);
     st32(frame + FRAME_CAPTURED, header + length);
     atomicStore32(frame + FRAME_STATUS, TP_STATUS_SEND_REQUEST);

@@ -24,7 +24,6 @@ import {
   Q_HANDLED,
   Q_HEADER,
   Q_LCORE,
-  Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_REGIONS,
   Q_SCRATCH,
@@ -32,7 +31,6 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_TOUCH,
-  Q_UNFINISHED,
   Q_USED,
 } from './queue-layout.ts';
 import { PACKET_LIMIT, availableAhead, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
@@ -47,6 +45,7 @@ import {
   DESCRIPTOR_F_WRITE,
   DESCRIPTOR_LENGTH,
 } from './split-layout.ts';
+import { isUnfinished } from './unfinished.kernel.ts';
 
 /** Writes a header without offloads; `buffers` is num_buffers (virtio 1.2, 5.1.6.4.1). */
 function writeHeader(header: u32, bytes: u32, buffers: u32): void {
@@ -267,7 +266,6 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     ahead = availableAhead(queue);
     if (ahead === 0xffffffff || ahead === 0) return 0;
   }
-  const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
   const before: u32 = own;
   let sent: u32 = 0;
@@ -285,10 +283,7 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     }
     if (placed === most && ahead !== 0) continue;
     if (sent === packets) break;
-    if ((ld32(ld32(from + (sent << 2)) + MBUF_FLAGS) & unable) !== 0) {
-      st32(queue + Q_UNFINISHED, 1);
-      break;
-    }
+    if (isUnfinished(queue, ld32(from + (sent << 2))) !== 0) break;
     let buffers: u32 = ahead === 0 ? 0 : putPacket(queue, ld32(from + (sent << 2)), handled, ahead, own, mask);
     if (buffers === 0) {
       st32(queue + Q_HANDLED, handled);

@@ -7,17 +7,10 @@
  * @module
  */
 import { atomicLoad32, atomicStore32, copyPacket, ld32, ldu16, st16, st32 } from '../memory/access.ts';
-import {
-  MBUF_DATA,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_NEXT,
-  MBUF_PORT,
-  MBUF_ROOM,
-  MBUF_SEGMENT_LENGTH,
-  MBUF_SEGMENTS,
-} from '../memory/mbuf-layout.ts';
+import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_ROOM, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
+import { TYPE_VLAN } from '../net/headers.kernel.ts';
+import { fillPacket, gatherPacket } from './copy-packet.kernel.ts';
 import { count, countBurst } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import {
@@ -61,40 +54,6 @@ import {
 const ETHERNET_BYTES: u32 = 14;
 const ADDRESSES_BYTES: u32 = 12;
 const VLAN_BYTES: u32 = 4;
-/** 0x8100 in network order. */
-const VLAN_TYPE: u32 = 0x0081;
-
-/** Copies a packet for which the mbuf whose handle is at `to` has too little room into a chain; returns 0 when the pool is empty. */
-function fillChain(queue: u32, to: u32, source: u32, length: u32): u32 {
-  const pool: u32 = ld32(queue + Q_POOL);
-  const lcore: u32 = ld32(queue + Q_LCORE);
-  const packet: u32 = ld32(to);
-  let last: u32 = packet;
-  let segments: u32 = 1;
-  let done: u32 = ld32(packet + MBUF_ROOM) - MBUF_HEADROOM;
-  copyPacket(ld32(packet + MBUF_DATA), source, done);
-  st32(packet + MBUF_SEGMENT_LENGTH, done);
-  let complete: u32 = 1;
-  while (done < length) {
-    if (mbufAllocate(pool, lcore, to, 1) === 0) {
-      complete = 0;
-      break;
-    }
-    const more: u32 = ld32(to);
-    const room: u32 = ld32(more + MBUF_ROOM) - MBUF_HEADROOM;
-    const left: u32 = length - done;
-    const part: u32 = left < room ? left : room;
-    copyPacket(ld32(more + MBUF_DATA), source + done, part);
-    st32(more + MBUF_SEGMENT_LENGTH, part);
-    st32(last + MBUF_NEXT, more);
-    last = more;
-    segments++;
-    st16(packet + MBUF_SEGMENTS, segments);
-    done += part;
-  }
-  st32(to, packet);
-  return complete;
-}
 
 /** Receives up to `packets` packets; their handles are written to `to`. */
 export function xdpReceive(queue: u32, to: u32, packets: u32): u32 {
@@ -147,9 +106,14 @@ export function xdpReceive(queue: u32, to: u32, packets: u32): u32 {
     if (length <= ld32(packet + MBUF_ROOM) - MBUF_HEADROOM) {
       copyPacket(ld32(packet + MBUF_DATA), area + address, length);
       st32(packet + MBUF_SEGMENT_LENGTH, length);
-    } else if (fillChain(queue, to + (received << 2), area + address, length) === 0) {
-      count(queue + Q_NO_MBUF, 1);
-      break;
+    } else {
+      const slot: u32 = to + (received << 2);
+      const filled: u32 = fillPacket(packet, area + address, length, ld32(queue + Q_POOL), lcore, slot);
+      st32(slot, packet);
+      if (filled === 0) {
+        count(queue + Q_NO_MBUF, 1);
+        break;
+      }
     }
     st32(packet + MBUF_LENGTH, length);
     st16(packet + MBUF_PORT, port);
@@ -211,7 +175,7 @@ function fits(queue: u32, packet: u32, length: u32): u32 {
   const longest: u32 = ld32(queue + XDP_LONGEST);
   if (length <= longest) return 1;
   if (length > longest + VLAN_BYTES) return 0;
-  return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === VLAN_TYPE ? 1 : 0;
+  return ldu16(ld32(packet + MBUF_DATA) + ADDRESSES_BYTES) === TYPE_VLAN ? 1 : 0;
 }
 
 /** Asks for a system call where the kernel waits for one and has something to send. */
@@ -245,14 +209,7 @@ export function xdpTransmit(queue: u32, from: u32, packets: u32): u32 {
     if (free === 0) break;
     free--;
     const address: u32 = ld32(stack + (free << 2));
-    let done: u32 = 0;
-    for (let segment: u32 = packet; segment !== 0 && done < length; segment = ld32(segment + MBUF_NEXT)) {
-      const left: u32 = length - done;
-      const whole: u32 = ld32(segment + MBUF_SEGMENT_LENGTH);
-      const part: u32 = whole < left ? whole : left;
-      copyPacket(area + address + done, ld32(segment + MBUF_DATA), part);
-      done += part;
-    }
+    gatherPacket(area + address, packet, length);
     const entry: u32 = ring + ((index & mask) << 4);
     st32(entry, address);
     st32(entry + XDP_DESCRIPTOR_HIGH, 0);
