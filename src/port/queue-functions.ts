@@ -2,17 +2,15 @@
  * From a queue handle to its burst functions: the one table of data paths, used by the main thread and by lcores alike.
  * @module
  */
-import { writeSync } from 'node:fs';
 import type { ArenaViews } from '../memory/arena.ts';
 import type { BurstKernel, KernelContext, Kernels } from '../ring/kernels.ts';
+import { makeNotifier } from '../ring/notification.ts';
 import { PACKET_FRAME_BYTES, PACKET_FRAMES } from '../ring/packet-ring-layout.ts';
 import {
   Q_CAPTURE,
   Q_FREE,
   Q_LCORE,
-  Q_NOTIFICATIONS,
   Q_NOTIFY,
-  Q_NOTIFY_FD,
   Q_STRIP_VLAN,
   Q_UNFINISHED,
   Q_WAITING,
@@ -20,7 +18,6 @@ import {
   WAITING_FIRST,
   WAITING_HANDLES,
 } from '../ring/queue-layout.ts';
-import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { captureReceived, captureSent } from './capture-queue.ts';
 import { receiveFromFile, transmitToFile } from './pcap-queue.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
@@ -147,8 +144,6 @@ function stripping(context: KernelContext, state: number, burst: Burst): Burst {
   };
 }
 
-const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
-
 export interface QueueFunctions {
   readonly burst: (mbufs: number, count: number) => number;
   /** Transmit queues: at least how many packets of one segment would be taken now. */
@@ -172,26 +167,10 @@ export function openQueue(
   u32[(state + Q_LCORE) >>> 2] = lcoreSlot;
   const kernel = path[direction](kernels);
   const notifyIndex = (state + Q_NOTIFY) >>> 2;
-  const descriptorIndex = (state + Q_NOTIFY_FD) >>> 2;
-  const countIndex = (state + Q_NOTIFICATIONS) >>> 2;
   const freeIndex = (state + Q_FREE) >>> 2;
   const reclaim = path.room?.(kernels);
 
-  const { noticeBytes } = path;
-  let notice = ONE;
-
-  const notify = (): void => {
-    u32[notifyIndex] = 0;
-    if (noticeBytes !== undefined && notice.length < noticeBytes(u32, state)) notice = new Uint8Array(noticeBytes(u32, state));
-    const fd = u32[descriptorIndex] ?? NO_DESCRIPTOR;
-    if (fd === NO_DESCRIPTOR) return;
-    u32[countIndex] = (u32[countIndex] ?? 0) + 1;
-    try {
-      writeSync(fd, notice);
-    } catch {
-      // EAGAIN: the other side has been told and has not looked yet
-    }
-  };
+  const notify = makeNotifier(views, state, path.noticeBytes);
 
   const burst: Burst = path.notifies
     ? (mbufs, count) => {

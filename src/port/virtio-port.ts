@@ -31,10 +31,10 @@ import {
 } from '../backend/virtio-features.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
-import { Q_NOTIFY, Q_NOTIFY_FD, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
+import { makeNotifier } from '../ring/notification.ts';
+import { Q_NOTIFY, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
-import { signalEventFd } from '../system/event-fd.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import {
@@ -354,9 +354,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     // the device finds buffers at once, not only when an lcore first looks
     for (const queue of this.rxQueues) {
       this.#fill(queue);
-      if (queue.get(Q_NOTIFY) === 0) continue;
-      queue.set(Q_NOTIFY, 0);
-      signalEventFd(queue.get(Q_NOTIFY_FD));
+      if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
     }
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
   }

@@ -83,7 +83,17 @@ export const Q_NOTIFICATIONS: u32 = 240;
 /** Device: packets that found no room in the driver's buffers and were dropped. */
 export const Q_DROPPED: u32 = 248;
 export const Q_COUNTERS_END: u32 = 256;
-export const Q_BYTES_TOTAL: u32 = 256;
+
+/** u32: bytes of the register by which the other side is notified, 2 or 4; 0: Q_NOTIFY_FD is an eventfd. Set by notification.ts. */
+export const Q_NOTIFY_BYTES: u32 = 256;
+/** u32: what is written to that register. */
+export const Q_NOTIFY_VALUE: u32 = 260;
+/** u32: arena offset at which the register is mapped; 0: it is at Q_NOTIFY_POSITION of the file Q_NOTIFY_FD. */
+export const Q_NOTIFY_REGISTER: u32 = 264;
+/** Two u32, low word first. */
+export const Q_NOTIFY_POSITION: u32 = 268;
+export const Q_NOTIFY_POSITION_HIGH: u32 = 272;
+export const Q_BYTES_TOTAL: u32 = 320;
 
 export const QUEUE_STOPPED: u32 = 0;
 export const QUEUE_RUNNING: u32 = 1;

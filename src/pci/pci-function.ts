@@ -1,0 +1,45 @@
+/**
+ * A PCI function as drivers of virtio devices need it, however it is reached: through vfio, through files of sysfs, or through QEMU's qtest.
+ * @module
+ */
+import type { TransportInterrupts } from '../backend/virtio-transport.ts';
+
+export type Width = 1 | 2 | 4;
+
+/** Configuration space, or what lies behind a BAR: little-endian registers, each read and written at its own width. */
+export interface Registers {
+  readonly bytes: number;
+  /** @throws RangeError outside of it; VirtioError when the device is gone */
+  read(offset: number, width: Width): Promise<number>;
+  write(offset: number, width: Width, value: number): Promise<void>;
+  /** Where lcores reach it without this object: the arena offset of its first byte, or a position in a file; undefined: nowhere. */
+  readonly direct:
+    | { readonly kind: 'mapped'; readonly arenaOffset: number }
+    | { readonly kind: 'file'; readonly fd: number; readonly position: number }
+    | undefined;
+}
+
+export interface PciFunction {
+  /** `0000:00:10.0` */
+  readonly name: string;
+  readonly config: Registers;
+  readonly interrupts: TransportInterrupts | undefined;
+  /** High word of every address that the device is told. */
+  readonly addressHigh: number;
+  /** Whether the device is told physical addresses: nothing translates for it. */
+  readonly physical: boolean;
+  /** What lies behind a BAR; opened once. @throws VirtioError when there is no such BAR, or it is not reachable */
+  bar(index: number): Promise<Registers>;
+  /**
+   * An eventfd that an lcore writes where `direct` is undefined: `write` is then done by the owner of the function.
+   * @throws VirtioError EOPNOTSUPP where registers are reached directly
+   */
+  relay(write: () => Promise<void>): Promise<{ readonly fd: number; close(): void }>;
+  /** Resets the function, where that can be done; returns whether it was. */
+  reset(): Promise<boolean>;
+  /** Lets the function reach the published part of the arena (an IOMMU's mapping, where there is one), and master the bus. */
+  shareMemory(): Promise<void>;
+  withdrawMemory(): Promise<void>;
+  onGone(listener: (reason: string) => void): void;
+  close(): Promise<void>;
+}
