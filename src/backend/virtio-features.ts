@@ -28,6 +28,9 @@ export const VIRTIO_F_VERSION_1 = bit(32);
 export const VIRTIO_F_ACCESS_PLATFORM = bit(33);
 export const VIRTIO_F_RING_PACKED = bit(34);
 export const VIRTIO_F_IN_ORDER = bit(35);
+export const VIRTIO_F_NOTIFICATION_DATA = bit(38);
+export const VIRTIO_F_NOTIF_CONFIG_DATA = bit(39);
+export const VIRTIO_F_RING_RESET = bit(40);
 // vhost-user
 export const VHOST_USER_F_PROTOCOL_FEATURES = bit(30);
 

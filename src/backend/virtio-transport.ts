@@ -21,6 +21,8 @@ export interface RingPlace {
 
 /** What the device can tell by itself; absent where there is polling only. */
 export interface TransportInterrupts {
+  /** `msix`: vectors, which the device is told by their numbers. `line`: one for everything; readInterruptStatus() says what for. */
+  readonly kind: 'msix' | 'line';
   /** How many there are: MSI-X vectors, or 1 for a line. */
   readonly count: number;
   /**

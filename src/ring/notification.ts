@@ -14,9 +14,14 @@ import {
   Q_NOTIFY_POSITION_HIGH,
   Q_NOTIFY_REGISTER,
   Q_NOTIFY_VALUE,
+  Q_OWN_INDEX,
 } from './queue-layout.ts';
 import { NO_DESCRIPTOR, type QueueState } from './virtqueue.ts';
 
+/**
+ * A register of 2 bytes takes `value`; one of 4 bytes the queue's next available index beside it, in the high half
+ * (VIRTIO_F_NOTIFICATION_DATA: virtio 1.2, 4.1.5.2).
+ */
 export type Notification =
   /** An eventfd, or a socket that is told by a write. */
   | { readonly kind: 'descriptor'; readonly fd: number }
@@ -51,6 +56,7 @@ export function makeNotifier(views: ArenaViews, state: number, noticeBytes?: (u3
   const bytesIndex = (state + Q_NOTIFY_BYTES) >>> 2;
   const registerIndex = (state + Q_NOTIFY_REGISTER) >>> 2;
   const valueIndex = (state + Q_NOTIFY_VALUE) >>> 2;
+  const ownIndex = (state + Q_OWN_INDEX) >>> 2;
   const positionIndex = (state + Q_NOTIFY_POSITION) >>> 2;
   const positionHighIndex = (state + Q_NOTIFY_POSITION_HIGH) >>> 2;
   let notice = ONE;
@@ -58,7 +64,8 @@ export function makeNotifier(views: ArenaViews, state: number, noticeBytes?: (u3
 
   /** Device memory takes stores of the register's width only. */
   const store = (bytes: number): void => {
-    const value = u32[valueIndex] ?? 0;
+    const next = bytes === 4 ? (u32[ownIndex] ?? 0) : 0;
+    const value = ((u32[valueIndex] ?? 0) | (next << 16)) >>> 0;
     const register = u32[registerIndex] ?? 0;
     if (register !== 0) {
       if (bytes === 2) Atomics.store(u16, register >>> 1, value);
