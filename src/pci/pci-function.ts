@@ -17,6 +17,14 @@ export interface Registers {
     | { readonly kind: 'mapped'; readonly arenaOffset: number }
     | { readonly kind: 'file'; readonly fd: number; readonly position: number }
     | undefined;
+  /** Where its first byte is on the bus, where that is known. */
+  readonly address?: number | undefined;
+}
+
+/** A register by its place on the bus, and what notifies its device. */
+export interface RelayTarget {
+  readonly address: number;
+  readonly value: number;
 }
 
 export interface PciFunction {
@@ -31,10 +39,11 @@ export interface PciFunction {
   /** What lies behind a BAR; opened once. @throws VirtioError when there is no such BAR, or it is not reachable */
   bar(index: number): Promise<Registers>;
   /**
-   * An eventfd that an lcore writes where `direct` is undefined: `write` is then done by the owner of the function.
+   * An eventfd that an lcore writes where `direct` is undefined: `write` is then done by the owner of the function, or the same by
+   * somebody whom it can give `target` to.
    * @throws VirtioError EOPNOTSUPP where registers are reached directly
    */
-  relay(write: () => Promise<void>): Promise<{ readonly fd: number; close(): void }>;
+  relay(write: () => Promise<void>, target?: RelayTarget): Promise<{ readonly fd: number; close(): void }>;
   /** Resets the function, where that can be done; returns whether it was. */
   reset(): Promise<boolean>;
   /** Lets the function reach the published part of the arena (an IOMMU's mapping, where there is one), and master the bus. */

@@ -26,6 +26,7 @@ export function registerWindow(what: string, registers: Registers, offset: numbe
   const { direct } = registers;
   return {
     bytes,
+    address: registers.address === undefined ? undefined : registers.address + offset,
     read: async (at, width) => {
       checkAccess(bytes, at, width);
       return registers.read(offset + at, width);

@@ -259,7 +259,8 @@ export class VirtioModern implements VirtioTransport {
     if (direct?.kind === 'mapped') return { kind: 'register', offset: direct.arenaOffset + offset, bytes, value };
     if (direct?.kind === 'file') return { kind: 'file', fd: direct.fd, position: direct.position + offset, bytes, value };
     this.#closeRelay(index);
-    const relay = await this.#pci.relay(() => notify.write(offset, bytes, value));
+    const target = notify.address === undefined ? undefined : { address: notify.address + offset, value };
+    const relay = await this.#pci.relay(() => notify.write(offset, bytes, value), target);
     this.#relays.set(index, relay);
     return { kind: 'descriptor', fd: relay.fd };
   }

@@ -36,6 +36,7 @@ const native = {
   sendmsg: bindNative('sendmsg', 'i64', ['i32', 'buffer', 'i32']),
   recvmsg: bindNative('recvmsg', 'i64', ['i32', 'buffer', 'i32']),
   fcntl: bindNative('fcntl', 'i32', ['i32', 'i32', 'i64']),
+  socketpair: bindNative('socketpair', 'i32', ['i32', 'i32', 'i32', 'buffer']),
 };
 
 // struct msghdr, 56 bytes: name 0, namelen 8, iov 16, iovlen 24, control 32, controllen 40, flags 48
@@ -152,6 +153,14 @@ export function connectUnix(path: string): number {
   closeSync(fd);
   const code = errnoName(errno);
   throw new VirtioError(`connect to ${path}: ${errnoText(code)}`, { code, syscall: 'connect', errno });
+}
+
+/** Two sockets that are connected with each other: one to keep, one for a process that is started. */
+export function unixSocketPair(what: string): readonly [number, number] {
+  const pair = new Int32Array(2);
+  const { value, errno } = native.socketpair(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0, new Uint8Array(pair.buffer));
+  if (value < 0) throw systemError(what, 'socketpair', errno);
+  return [pair[0] ?? -1, pair[1] ?? -1];
 }
 
 /** What one recvmsg brought. `bytes` 0 means that the peer closed its end. */
