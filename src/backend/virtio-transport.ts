@@ -31,6 +31,8 @@ export interface TransportInterrupts {
    */
   enable(descriptors: readonly number[]): Promise<void>;
   disable(): Promise<void>;
+  /** Lets a line signal again, which it does once; readInterruptStatus() does it. */
+  rearm?(): Promise<void>;
 }
 
 export interface VirtioTransport {
@@ -71,7 +73,7 @@ export interface VirtioTransport {
   setRing(index: number, ring: RingPlace, interrupt: number | undefined): Promise<Notification>;
   /** Which interrupt tells of a changed configuration; undefined: none. @throws VirtioError when the device does not take it */
   setConfigInterrupt(interrupt: number | undefined): Promise<void>;
-  /** For a line: whether it was this device, and why (4.1.4.5); reading takes it back. 1: a ring, 2: the configuration. */
+  /** For a line: whether it was this device, and why (4.1.4.5); reading takes it back, and lets the line signal again. 1: a ring, 2: the configuration. */
   readInterruptStatus(): Promise<number>;
   /** Lets the device reach the published part of the arena. */
   shareMemory(): Promise<void>;

@@ -4,7 +4,7 @@
  * A group can be opened once, and may hold several devices: ports of one process share it.
  * @module
  */
-import type { DeviceFiles } from '../system/device-files.ts';
+import { lockedMemoryError, type DeviceFiles } from '../system/device-files.ts';
 import { VirtioError } from '../system/error.ts';
 import { errnoName, errnoText, systemError } from '../system/ffi.ts';
 import { cString } from '../system/memory-map.ts';
@@ -26,7 +26,6 @@ import {
 } from '../system/vfio.ts';
 
 const CONTAINER = '/dev/vfio/vfio';
-const MIB = 1024 * 1024;
 
 /** Requests on one descriptor of vfio, with an error that names the file and the request. */
 export class VfioFile {
@@ -81,7 +80,8 @@ const CONTAINER_HINTS: Readonly<Record<string, string>> = {
   EPERM: 'not permitted: in a container, allow the device',
 };
 const GROUP_HINTS: Readonly<Record<string, string>> = {
-  ENOENT: "no such group: none of its devices is bound to vfio-pci (dpdk-ts-devbind --bind=vfio-pci ADDRESS), or the container has not been given this device file",
+  ENOENT:
+    'no such group: none of its devices is bound to vfio-pci (dpdk-ts-devbind --bind=vfio-pci ADDRESS), or the container has not been given this device file',
   EACCES: 'permission denied: run as root, or let your user read and write it (chown)',
   EPERM: 'not permitted: in a container, allow the device; for a group without IOMMU, run as root',
   EBUSY: 'busy: another process, a virtual machine or another DPDK application, uses a device of this group; end it first',
@@ -179,7 +179,9 @@ export class VfioGroup {
     this.#checkRanges(mapping);
     const { value, errno } = this.#system.ioctl(this.#container.fd, VFIO.VFIO_IOMMU_MAP_DMA, dmaMap(mapping));
     if (value < 0) {
-      throw errnoName(errno) === 'ENOMEM' ? this.#tooMuchLocked(mapping, errno) : systemError(this.path, 'VFIO_IOMMU_MAP_DMA', errno);
+      throw errnoName(errno) === 'ENOMEM'
+        ? lockedMemoryError(this.#system, this.path, bytes, 'VFIO_IOMMU_MAP_DMA', errno)
+        : systemError(this.path, 'VFIO_IOMMU_MAP_DMA', errno);
     }
     this.#mapping = mapping;
     this.#mappers = 1;
@@ -233,16 +235,6 @@ export class VfioGroup {
     throw new VirtioError(
       `${this.path}: the IOMMU lets devices reach ${text}, and the packet memory has ${hex(iova)}-${hex(last)}; ask for less memory with -m`,
       { code: 'ERANGE' },
-    );
-  }
-
-  #tooMuchLocked({ bytes }: DmaMapping, errno: number): VirtioError {
-    const limit = this.#system.lockedBytesLimit();
-    const text = limit === undefined ? 'the kernel has no room' : `this process may lock ${(limit / MIB).toFixed(1)} MiB (RLIMIT_MEMLOCK)`;
-    return new VirtioError(
-      `${this.path}: ${String(Math.ceil(bytes / MIB))} MiB of packet memory cannot be locked for the device (VFIO_IOMMU_MAP_DMA): ${text}; ` +
-        `raise the limit (ulimit -l unlimited; LimitMEMLOCK=infinity in a unit of systemd), or ask for less memory with -m`,
-      { code: 'ENOMEM', syscall: 'VFIO_IOMMU_MAP_DMA', errno },
     );
   }
 }

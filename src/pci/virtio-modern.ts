@@ -197,7 +197,9 @@ export class VirtioModern implements VirtioTransport {
   }
 
   async readInterruptStatus(): Promise<number> {
-    return this.#structures.isr.read(0, 1);
+    const status = await this.#structures.isr.read(0, 1);
+    await this.interrupts?.rearm?.();
+    return status;
   }
 
   shareMemory(): Promise<void> {

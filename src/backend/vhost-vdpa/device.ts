@@ -3,6 +3,7 @@
  * request where one fails. What is asked when is vhost-vdpa.ts's.
  * @module
  */
+import { lockedMemoryError } from '../../system/device-files.ts';
 import { VirtioError } from '../../system/error.ts';
 import { errnoName, errnoText, systemError, type NativeResult } from '../../system/ffi.ts';
 import { encodeVringFile } from '../vhost-ioctl/requests.ts';
@@ -28,7 +29,6 @@ const DEVICE_ID_NET = 1;
 const KNOWN_BACKEND_FEATURES = VHOST_BACKEND_F_IOTLB_MSG_V2 | VHOST_BACKEND_F_IOTLB_BATCH | VHOST_BACKEND_F_SUSPEND;
 /** What a kernel older than the request answers: ENOTTY, or ENOBUFS because it takes the argument for a ring's number. */
 const NOT_KNOWN = ['ENOTTY', 'ENOBUFS'];
-const MIB = 1024 * 1024;
 
 const OPEN_HINTS: Readonly<Record<string, string>> = {
   ENOENT: 'no such device: as root: modprobe vhost_vdpa, and make one (vdpa mgmtdev show; vdpa dev add name NAME mgmtdev DEVICE)',
@@ -151,7 +151,10 @@ export class VdpaDevice {
   map(mapping: IotlbMapping): void {
     this.#tell('BATCH_BEGIN');
     const { value, errno } = this.#send('UPDATE', mapping);
-    if (value < 0) throw errnoName(errno) === 'ENOMEM' ? this.#tooMuchLocked(mapping, errno) : this.#iotlbError('UPDATE', errno);
+    if (value < 0)
+      throw errnoName(errno) === 'ENOMEM'
+        ? lockedMemoryError(this.#system, this.path, mapping.bytes, 'VHOST_IOTLB_UPDATE', errno)
+        : this.#iotlbError('UPDATE', errno);
     this.#mapping = mapping;
     this.#tell('BATCH_END');
   }
@@ -206,15 +209,5 @@ export class VdpaDevice {
 
   #iotlbError(type: IotlbType, errno: number): VirtioError {
     return systemError(this.path, `VHOST_IOTLB_${type}`, errno);
-  }
-
-  #tooMuchLocked({ bytes }: IotlbMapping, errno: number): VirtioError {
-    const limit = this.#system.lockedBytesLimit();
-    const text = limit === undefined ? 'the kernel has no room' : `this process may lock ${(limit / MIB).toFixed(1)} MiB (RLIMIT_MEMLOCK)`;
-    return new VirtioError(
-      `${this.path}: ${String(Math.ceil(bytes / MIB))} MiB of packet memory cannot be locked for the device (VHOST_IOTLB_UPDATE): ${text}; ` +
-        `raise the limit (ulimit -l unlimited; LimitMEMLOCK=infinity in a unit of systemd), or ask for less memory with -m`,
-      { code: 'ENOMEM', syscall: 'VHOST_IOTLB_UPDATE', errno },
-    );
   }
 }

@@ -2,6 +2,7 @@
  * Devices on the command line: `--vdev` names virtual ones, `-a` and `-b` those of the PCI bus.
  * @module
  */
+import { parsePciAddress } from '../../pci/address.ts';
 import { nearestName, parseDevargs } from '../../port/devargs.ts';
 import type { Devargs } from '../../port/devargs.ts';
 import { VirtioError } from '../../system/error.ts';
@@ -51,13 +52,13 @@ export function readVirtualDevice(text: string, drivers: readonly string[] | und
 /** `-a` and `-b`. @throws ArgumentFailure */
 export function readPciSelection(option: string, text: string): PciSelection {
   const [address = ''] = text.split(',');
-  const match = /^(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])$/.exec(address);
-  const reason = `${option} ${text}: expected the address of a PCI device, [DOMAIN:]BUS:DEVICE.FUNCTION, as in 0000:00:04.0; virtual devices are named with --vdev`;
-  const device = Number.parseInt(match?.[3] ?? 'ff', 16);
-  if (match === null || device > 31) throw deviceFailure(text, reason);
-  const [, domain = '0', bus = '', , func = ''] = match;
-  const pad = (digits: string, width: number) => digits.toLowerCase().padStart(width, '0');
-  const name = `${pad(domain, 4)}:${pad(bus, 2)}:${pad(device.toString(16), 2)}.${func}`;
+  const name = parsePciAddress(address);
+  if (name === undefined) {
+    throw deviceFailure(
+      text,
+      `${option} ${text}: expected the address of a PCI device, [DOMAIN:]BUS:DEVICE.FUNCTION, as in 0000:00:04.0; virtual devices are named with --vdev`,
+    );
+  }
   try {
     return parseDevargs(name + text.slice(address.length));
   } catch (error) {
