@@ -1,6 +1,7 @@
 /**
- * Registers of a BAR that is mapped into the arena's window. Device memory takes accesses of the register's own width only, which
- * Atomics on a typed array of that width are; a DataView reads byte by byte until it is compiled.
+ * Registers of a BAR that is mapped into the arena's window. Device memory takes accesses of the register's own width only: those of
+ * a typed array of that width; a DataView reads byte by byte until it is compiled. Stores are plain ones: an atomic one is an exchange
+ * on x86-64, which reads the register as well.
  * @module
  */
 import type { Arena } from '../memory/arena.ts';
@@ -45,7 +46,7 @@ export function mapBar(arena: Arena, what: string, fd: number, position: number,
     },
     write: async (offset, width, value) => {
       checkAccess(bytes, offset, width);
-      Atomics.store(views[width], (start + offset) / width, value);
+      views[width][(start + offset) / width] = value;
       return Promise.resolve();
     },
     direct: { kind: 'mapped', arenaOffset: start },
