@@ -2,7 +2,7 @@
  * Event descriptors: the kicks and calls of a virtqueue, and wake-ups of a thread that waits.
  * @module
  */
-import { closeSync, writeSync } from 'node:fs';
+import { closeSync, readSync, writeSync } from 'node:fs';
 import { bindNative, systemError } from './ffi.ts';
 
 const EFD_NONBLOCK = 0x800;
@@ -24,6 +24,19 @@ export function signalEventFd(fd: number): void {
     writeSync(fd, ONE);
   } catch {
     // EAGAIN: already signalled; EBADF or EPIPE: the peer sent something that is no event descriptor
+  }
+}
+
+const COUNT = new Uint8Array(8);
+
+/** Takes back what was signalled; returns whether anything was. */
+export function clearEventFd(fd: number): boolean {
+  try {
+    readSync(fd, COUNT);
+    return true;
+  } catch {
+    // EAGAIN: somebody else did, or nothing was signalled
+    return false;
   }
 }
 
