@@ -5,7 +5,7 @@
  * comes back, and its link says which it is.
  * @module
  */
-import type { BackendEvents, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
+import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
 import {
   GUEST_TCP_FEATURES,
   GUEST_UDP_FEATURES,
@@ -56,11 +56,15 @@ import { basicExtended, queueDetails } from './statistics.ts';
 /** Longest packet (VIRTIO_MAX_RX_PKTLEN of DPDK), and what of it is not MTU: Ethernet header, VLAN tag, virtio-net header. */
 const MAX_PACKET = 9728;
 const MAX_MTU = MAX_PACKET - 14 - 4 - 12;
+/** Descriptors of a ring of which the device does not say how many it has. */
+const DEFAULT_QUEUE_SIZE = 256;
 
 export interface VirtioPortOptions extends BasePortOptions {
   readonly driverName: string;
-  readonly queuePairs: number;
-  readonly queueSize: number;
+  /** Undefined: as many as the device has. */
+  readonly queuePairs: number | undefined;
+  /** Descriptors of each ring; undefined: the device's own sizes. */
+  readonly queueSize: number | undefined;
   readonly mergeable: boolean;
   readonly inOrder: boolean;
   /** Accept promiscuous and all-multicast settings (cq=1); a vhost-user back-end filters nothing. */
@@ -111,7 +115,6 @@ function offloadFeatures(rx: number, tx: number, mergeable: boolean): bigint {
 
 export class VirtioPort extends BasePort<DriverQueue> {
   protected readonly queueKind = 'virtqueue-driver';
-  readonly #limits: Omit<PortInfo, 'rxOffloadCapabilities' | 'txOffloadCapabilities'>;
   readonly #options: VirtioPortOptions;
   readonly #backend: VirtioBackend;
   #offer: DeviceOffer | undefined;
@@ -119,32 +122,13 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #work: Promise<void> = Promise.resolve();
   #up = false;
   /** What a device that knows it says of its own link. */
-  #carrier = true;
+  #carrier: DeviceLink = { up: true };
   #promiscuous = false;
   #allMulticast = false;
 
   constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
     this.#options = options;
-    this.#limits = {
-      driverName: options.driverName,
-      maxRxQueues: options.queuePairs,
-      maxTxQueues: options.queuePairs,
-      minRxBufferSize: 64,
-      maxRxPacketLength: MAX_PACKET,
-      maxLroPacketSize: 0,
-      minMtu: 68,
-      maxMtu: MAX_MTU,
-      maxMacAddresses: 64,
-      maxHashMacAddresses: 0,
-      rxDescriptors: { min: 32, max: 32768, align: 1 },
-      txDescriptors: { min: 32, max: 32768, align: 1 },
-      redirectionTableSize: 0,
-      hashKeySize: 0,
-      rssFlowTypes: [],
-      maxSegmentsPerPacket: 65535,
-      maxSegmentsPerMtu: 65535,
-    };
     this.#backend = options.makeBackend({
       onOffer: (offer) => {
         void this.#enqueue(() => this.#offered(offer));
@@ -152,9 +136,15 @@ export class VirtioPort extends BasePort<DriverQueue> {
       onLost: () => {
         void this.#enqueue(() => this.#lost());
       },
-      onLink: (up) => {
-        this.#carrier = up;
+      onLink: (link) => {
+        this.#carrier = link;
         if (this.#up) this.emit({ type: 'intr_lsc' });
+      },
+      onRemoved: () => {
+        void this.#enqueue(() => {
+          this.emit({ type: 'intr_rmv' });
+          return Promise.resolve();
+        });
       },
     });
   }
@@ -162,7 +152,28 @@ export class VirtioPort extends BasePort<DriverQueue> {
   get info(): PortInfo {
     // a device that is still to come may have everything
     const offered = this.#offer?.features ?? OFFLOAD_FEATURES;
-    return { ...this.#limits, rxOffloadCapabilities: rxCapabilities(offered), txOffloadCapabilities: txCapabilities(offered) };
+    const pairs = this.#options.queuePairs ?? this.#offer?.queuePairs ?? 1;
+    return {
+      driverName: this.#options.driverName,
+      maxRxQueues: pairs,
+      maxTxQueues: pairs,
+      minRxBufferSize: 64,
+      maxRxPacketLength: MAX_PACKET,
+      maxLroPacketSize: 0,
+      minMtu: 68,
+      maxMtu: Math.min(this.#offer?.mtu ?? MAX_MTU, MAX_MTU),
+      maxMacAddresses: 64,
+      maxHashMacAddresses: 0,
+      rxDescriptors: { min: 32, max: 32768, align: 1 },
+      txDescriptors: { min: 32, max: 32768, align: 1 },
+      redirectionTableSize: 0,
+      hashKeySize: 0,
+      rssFlowTypes: [],
+      rxOffloadCapabilities: rxCapabilities(offered),
+      txOffloadCapabilities: txCapabilities(offered),
+      maxSegmentsPerPacket: 65535,
+      maxSegmentsPerMtu: 65535,
+    };
   }
 
   /** Looks for the device. @throws VirtioError when there is none and none is waited for */
@@ -215,7 +226,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   link(): Link {
-    return { up: this.#up && this.#carrier, speed: this.#options.speed, fullDuplex: true, autonegotiation: true };
+    const { up, speed = 0, fullDuplex = true } = this.#carrier;
+    return { up: this.#up && up, speed: this.#options.speed === 0 ? speed : this.#options.speed, fullDuplex, autonegotiation: true };
   }
 
   override extendedStatistics(): readonly ExtendedStatistic[] {
@@ -231,11 +243,11 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: DriverQueue; descriptors: number } {
-    return this.#makeQueue(`rx queue ${String(index)} of ${this.name}`, configuration.pool.offset, configuration.descriptors);
+    return this.#makeQueue(`rx queue ${String(index)} of ${this.name}`, 2 * index, configuration.pool.offset, configuration.descriptors);
   }
 
   protected makeTxQueue(index: number, configuration: TxQueueConfiguration): { queue: DriverQueue; descriptors: number } {
-    return this.#makeQueue(`tx queue ${String(index)} of ${this.name}`, undefined, configuration.descriptors);
+    return this.#makeQueue(`tx queue ${String(index)} of ${this.name}`, 2 * index + 1, undefined, configuration.descriptors);
   }
 
   protected override emptyQueue(queue: DriverQueue): void {
@@ -268,11 +280,21 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return result;
   }
 
-  #makeQueue(name: string, pool: number | undefined, descriptors: number): { queue: DriverQueue; descriptors: number } {
+  #makeQueue(
+    name: string,
+    ring: number,
+    pool: number | undefined,
+    descriptors: number,
+  ): { readonly queue: DriverQueue; readonly descriptors: number } {
+    const { queueSize } = this.#options;
     // the ring has the device's size, as in DPDK; fewer descriptors asked for do not make it smaller
-    const size = this.#options.queueSize;
-    const queue = new DriverQueue(this.context.arena, { name, size, port: this.id, pool });
-    return { queue, descriptors: descriptors === 0 ? size : Math.min(descriptors, size) };
+    const size = queueSize ?? this.#offer?.ringSizes?.[ring] ?? DEFAULT_QUEUE_SIZE;
+    if (queueSize === undefined && descriptors !== 0 && descriptors !== size) {
+      this.context.log(`${name}: Warning: nb_desc(${String(descriptors)}) is not equal to vq size (${String(size)}), fall to vq size`);
+    }
+    const { addressHigh = 0 } = this.#offer ?? {};
+    const queue = new DriverQueue(this.context.arena, { name, size, port: this.id, pool, addressHigh });
+    return { queue, descriptors: descriptors === 0 || queueSize === undefined ? size : Math.min(descriptors, size) };
   }
 
   #emptyQueues(): void {
@@ -282,20 +304,38 @@ export class VirtioPort extends BasePort<DriverQueue> {
   async #take(offer: DeviceOffer): Promise<void> {
     this.#checkOffer(offer);
     this.#offer = offer;
+    if (this.mtu > this.info.maxMtu) await super.setMtu(this.info.maxMtu);
     if (offer.mac !== undefined) await super.setMac(offer.mac);
   }
 
   #checkOffer(offer: DeviceOffer): void {
-    if (offer.queuePairs < this.#options.queuePairs) {
+    const { queuePairs = 1, queueSize } = this.#options;
+    if (offer.queuePairs < queuePairs) {
       throw this.error(
         'EINVAL',
-        `queues=${String(this.#options.queuePairs)}, and the device behind ${this.#backend.peer} has ${String(offer.queuePairs)} queue pair${offer.queuePairs === 1 ? '' : 's'}`,
+        `queues=${String(queuePairs)}, and the device behind ${this.#backend.peer} has ${String(offer.queuePairs)} queue pair${offer.queuePairs === 1 ? '' : 's'}`,
+      );
+    }
+    if (queueSize !== undefined) return;
+    // one that came back may be another
+    for (const [index, queue] of this.#rings().entries()) {
+      const size = offer.ringSizes?.[index];
+      if (queue === undefined || size === queue.size) continue;
+      throw this.error(
+        'EINVAL',
+        `ring ${String(index)} has ${String(queue.size)} descriptors, and the device's now has ${String(size ?? 0)}`,
       );
     }
   }
 
+  /** In the order of DeviceStart.rings. */
+  #rings(): (DriverQueue | undefined)[] {
+    const pairs = Math.max(this.rxQueues.length, this.txQueues.length);
+    return Array.from({ length: pairs }, (_, index) => [this.rxQueue(index), this.txQueue(index)]).flat();
+  }
+
   #wantedFeatures(): bigint {
-    const { mergeable, inOrder, queuePairs } = this.#options;
+    const { mergeable, inOrder } = this.#options;
     const { rxOffloads, txOffloads } = this.configuration ?? { rxOffloads: 0, txOffloads: 0 };
     return (
       offloadFeatures(rxOffloads, txOffloads, mergeable) |
@@ -303,7 +343,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       VIRTIO_NET_F_MTU |
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
-      (queuePairs > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n)
+      (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n)
     );
   }
 
@@ -334,8 +374,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
     const bits = (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0);
-    const pairs = Math.max(this.rxQueues.length, this.txQueues.length);
-    const rings = Array.from({ length: pairs }, (_, index) => [this.rxQueue(index), this.txQueue(index)]).flat();
+    const rings = this.#rings();
     const header = mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
     const work = [guestWork(features), hostWork(features)] as const;
     for (const [index, ring] of rings.entries()) {

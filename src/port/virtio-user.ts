@@ -90,12 +90,12 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   }
   if (interfaceName !== undefined) checkTapName(`${name}: iface`, interfaceName);
   const mac = args.mac('mac');
-  const { arena, log, signal } = context;
+  const { arena, log, signal, gracePeriod } = context;
   const makeBackend = (events: BackendEvents): VirtioBackend =>
     kind === 'vhost-net'
       ? new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log })
       : kind === 'vhost-vdpa'
-        ? new VhostVdpa({ arena, path, queueSize, mac, events, log })
+        ? new VhostVdpa({ arena, path, queueSize, mac, events, log, gracePeriod })
         : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
   const port = new VirtioPort(context, {
     id,

@@ -105,7 +105,9 @@ describe('a virtio port on a vDPA device (a model)', () => {
     await port.start();
     expect(port.link().up).toBe(false);
     model.change({ linkUp: true });
+    await until(1000, 'up', () => seen.length === 1, 1);
     model.change({ linkUp: false });
+    await until(1000, 'down', () => seen.length === 2, 1);
     expect(seen).toEqual([true, false]);
     await port.stop();
     await port.close();

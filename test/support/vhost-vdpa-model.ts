@@ -279,7 +279,7 @@ export class VdpaModel {
       }
       case 'VHOST_VDPA_SET_CONFIG_CALL':
         this.#configCall = bytes.readInt32LE();
-        fstatSync(this.#configCall);
+        if (this.#configCall !== -1) fstatSync(this.#configCall);
         return 0;
       case 'VHOST_VDPA_SUSPEND':
         if ((this.#backendFeatures & BACKEND_SUSPEND) === 0n) return ERRNO.EOPNOTSUPP;
@@ -390,7 +390,7 @@ export class VdpaModel {
         return 0;
       case 'VHOST_SET_VRING_KICK':
       case 'VHOST_SET_VRING_CALL':
-        fstatSync(bytes.readInt32LE(4));
+        if (name !== 'VHOST_SET_VRING_CALL' || bytes.readInt32LE(4) !== -1) fstatSync(bytes.readInt32LE(4));
         ring[name === 'VHOST_SET_VRING_KICK' ? 'kick' : 'call'] = value;
         return 0;
       default: {

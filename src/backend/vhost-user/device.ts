@@ -9,7 +9,15 @@
  */
 import type { Arena } from '../../memory/arena.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
-import { Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
+import {
+  Q_INTERRUPT_FD,
+  Q_NOTIFY_FD,
+  QUEUE_DISABLED,
+  QUEUE_IN_ORDER,
+  QUEUE_MERGEABLE,
+  QUEUE_RUNNING,
+  QUEUE_STOPPED,
+} from '../../ring/queue-layout.ts';
 import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
 import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
@@ -240,7 +248,11 @@ export class VhostUserDevice {
       for (const fd of [vring.kick, vring.call, vring.error]) if (fd >= 0) closeFd(fd);
       Object.assign(vring, newVring());
     }
-    for (let ring = 0; ring < this.#vrings.length; ring++) this.#options.queue(ring)?.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+    for (let ring = 0; ring < this.#vrings.length; ring++) {
+      const queue = this.#options.queue(ring);
+      queue?.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+      queue?.set(Q_INTERRUPT_FD, NO_DESCRIPTOR);
+    }
     this.#memory.clear();
     this.#features = 0n;
     this.#protocolFeatures = 0;
@@ -393,8 +405,14 @@ export class VhostUserDevice {
       }
       case REQUEST.SET_VRING_KICK: {
         const { vring, ring, fd } = this.#vringDescriptor(payload, descriptors);
-        if (vring.kick >= 0) closeFd(vring.kick);
+        const old = vring.kick;
         vring.kick = fd;
+        this.#options.queue(ring)?.set(Q_INTERRUPT_FD, fd >= 0 ? fd : NO_DESCRIPTOR);
+        if (old >= 0) {
+          // an lcore may be asleep on it, and about to read it
+          await this.#options.gracePeriod();
+          closeFd(old);
+        }
         vring.started = true;
         this.#update(ring);
         return false;
@@ -522,6 +540,7 @@ export class VhostUserDevice {
     // polled: the driver need not kick
     this.#options.arena.views.u16[place.used >>> 1] = USED_F_NO_NOTIFY;
     queue.set(Q_NOTIFY_FD, vring.call >= 0 ? vring.call : NO_DESCRIPTOR);
+    queue.set(Q_INTERRUPT_FD, vring.kick >= 0 ? vring.kick : NO_DESCRIPTOR);
     return true;
   }
 

@@ -6,7 +6,7 @@
  * @module
  */
 import type { Arena } from '../../memory/arena.ts';
-import { Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
+import { Q_INTERRUPT_FD, Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
 import type { DriverQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
@@ -215,6 +215,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
     connection.send(REQUEST.SET_VRING_ADDR, 0, encodeVringAddress(address));
     connection.send(REQUEST.SET_VRING_KICK, 0, encodeU64(BigInt(index)), [this.#ring(index).kick]);
     ring.set(Q_NOTIFY_FD, this.#ring(index).kick);
+    ring.set(Q_INTERRUPT_FD, this.#ring(index).call);
   }
 
   /** The part of the conversation that needs no rings. */
