@@ -1,0 +1,127 @@
+/**
+ * How a function of a QEMU interrupts us. Nobody runs on its CPU, so a message of MSI-X goes where we can see it, and a line is watched.
+ *
+ * - the doorbell (doorbell.ts): the message signals an eventfd; nobody but QEMU and the one who waits for it has to do with it
+ * - words in shared memory: the message is a word there, which the main thread looks at, a thousand times a second, while they are enabled
+ * - a line: QEMU says on the qtest link that an input of its I/O APIC was raised
+ * @module
+ */
+import type { TransportInterrupts } from '../../backend/virtio-transport.ts';
+import type { Arena } from '../../memory/arena.ts';
+import { VirtioError } from '../../system/error.ts';
+import { signalEventFd } from '../../system/event-fd.ts';
+import type { Doorbell } from './doorbell.ts';
+import type { MsixTable } from './msix.ts';
+
+const LOOK_MILLISECONDS = 1;
+const WORD_BYTES = 4;
+
+function checkCount(name: string, wanted: number, count: number): void {
+  if (wanted > count) {
+    throw new VirtioError(
+      `${name}: ${String(wanted)} interrupts wanted, and the device has ${String(count)}; give it more with vectors=N`,
+      {
+        code: 'ENOSPC',
+      },
+    );
+  }
+}
+
+/** Messages that signal event descriptors themselves. */
+export function doorbellInterrupts(name: string, table: MsixTable, doorbell: Doorbell): TransportInterrupts {
+  let withdraw: (() => void) | undefined;
+  const disable = async (): Promise<void> => {
+    if (withdraw === undefined) return;
+    const end = withdraw;
+    withdraw = undefined;
+    try {
+      await table.enable(false);
+    } finally {
+      end();
+    }
+  };
+  return {
+    kind: 'msix',
+    count: table.count,
+    async enable(descriptors) {
+      checkCount(name, descriptors.length, table.count);
+      await disable();
+      const shared = await doorbell.share(descriptors);
+      withdraw = shared.withdraw;
+      for (const index of descriptors.keys()) {
+        await table.set(index, { low: shared.address, high: 0, data: shared.firstValue + index });
+      }
+      await table.enable(true);
+    },
+    disable,
+  };
+}
+
+/** Messages that are words in the published part of the arena. @param addressHigh high word of the arena's place in the guest */
+export function wordInterrupts(name: string, table: MsixTable, arena: Arena, addressHigh: number): TransportInterrupts {
+  let words: number | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const disable = async (): Promise<void> => {
+    clearInterval(timer);
+    if (words === undefined) return;
+    const taken = words;
+    words = undefined;
+    try {
+      await table.enable(false);
+    } finally {
+      arena.published.release(taken);
+    }
+  };
+  return {
+    kind: 'msix',
+    count: table.count,
+    async enable(descriptors) {
+      checkCount(name, descriptors.length, table.count);
+      await disable();
+      const first = arena.allocatePublished(WORD_BYTES * Math.max(1, descriptors.length), `the interrupts of ${name}`);
+      words = first;
+      for (const index of descriptors.keys()) {
+        await table.set(index, { low: first + WORD_BYTES * index, high: addressHigh, data: 1 });
+      }
+      await table.enable(true);
+      timer = setInterval(() => {
+        for (const [index, descriptor] of descriptors.entries()) {
+          if (Atomics.exchange(arena.views.i32, (first >>> 2) + index, 0) !== 0) signalEventFd(descriptor);
+        }
+      }, LOOK_MILLISECONDS).unref();
+    },
+    disable,
+  };
+}
+
+/**
+ * The line that all functions of the machine share.
+ * @param watch calls its listener whenever the line is raised, until the returned function is called
+ */
+export function lineInterrupt(name: string, watch: (onRaise: () => void) => Promise<() => void>): TransportInterrupts {
+  let end: (() => void) | undefined;
+  const disable = (): Promise<void> => {
+    end?.();
+    end = undefined;
+    return Promise.resolve();
+  };
+  return {
+    kind: 'line',
+    count: 1,
+    async enable(descriptors) {
+      const [descriptor] = descriptors;
+      if (descriptor === undefined || descriptors.length > 1) {
+        throw new VirtioError(`${name}: ${String(descriptors.length)} interrupts wanted, and a line is one; irq=msix has one a queue`, {
+          code: 'ENOSPC',
+        });
+      }
+      await disable();
+      end = await watch(() => {
+        signalEventFd(descriptor);
+      });
+      // raised before anybody looked, it would stay so for good: whoever hears this reads the interrupt status, which lowers it
+      signalEventFd(descriptor);
+    },
+    disable,
+  };
+}
