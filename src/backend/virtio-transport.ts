@@ -8,6 +8,7 @@
  * @module
  */
 import type { Notification } from '../ring/notification.ts';
+import type { DeviceAddress } from '../ring/physical-addresses.ts';
 
 /** A ring in the arena. */
 export interface RingPlace {
@@ -47,6 +48,8 @@ export interface VirtioTransport {
   readonly addressHigh: number;
   /** Arena offset of the table of physical addresses (ring/physical-addresses.ts), where the device is told those; 0: it is not. */
   readonly physicalAddresses: number;
+  /** What the device is told of an arena offset in the published part. */
+  addressOf(offset: number): DeviceAddress;
   readonly interrupts: TransportInterrupts | undefined;
 
   readFeatures(): Promise<bigint>;

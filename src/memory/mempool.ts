@@ -50,13 +50,21 @@ export function mempoolBytes(options: MempoolOptions): { readonly own: number; r
   const stride = CACHE_ITEMS + 4 * cacheEntries(options.cacheSize ?? 250);
   return {
     own: POOL_BYTES + stride * LCORE_SLOTS + options.count * (MBUF_BYTES + 4) + 256,
-    published: options.count * roomStride(options.dataRoom ?? 2176) + 64,
+    published: buffersBytes(options.count, roomStride(options.dataRoom ?? 2176)) + 64,
   };
 }
 
 /** Whole cache lines, so that two buffers never share one. */
 function roomStride(dataRoom: number): number {
   return Math.ceil(dataRoom / 64) * 64;
+}
+
+/** No buffer lies across a boundary of two pages, which need not be neighbours in physical memory. */
+const BUFFER_PAGE = 2 * 1024 * 1024;
+
+/** Room for buffers of `rooms` bytes wherever the first of them lies in its page. */
+function buffersBytes(count: number, rooms: number): number {
+  return (count + 1 + Math.ceil(count / Math.floor(BUFFER_PAGE / rooms))) * rooms;
 }
 
 /** A cache that holds one mbuf too few for a burst as large as itself is given a whole cache more. */
@@ -101,7 +109,11 @@ export function createMempool(arena: Arena, options: MempoolOptions): Mempool {
     released.push(() => {
       arena.own.release(stack);
     });
-    buffers = arena.published.allocate(count * rooms, 64, `${String(count)} buffers of ${String(dataRoom)} bytes of mempool ${name}`);
+    buffers = arena.published.allocate(
+      buffersBytes(count, rooms),
+      64,
+      `${String(count)} buffers of ${String(dataRoom)} bytes of mempool ${name}`,
+    );
     released.push(() => {
       arena.published.release(buffers);
     });
@@ -118,9 +130,14 @@ export function createMempool(arena: Arena, options: MempoolOptions): Mempool {
   u32[(offset + POOL_CACHE_STRIDE) >> 2] = stride;
   u32[(offset + POOL_FIRST) >> 2] = first;
   u32.fill(0, first >> 2, (first + count * MBUF_BYTES) >> 2);
+  const phase = arena.base % BUFFER_PAGE;
+  let buffer = buffers;
   for (let index = 0; index < count; index++) {
     const mbuf = first + index * MBUF_BYTES;
-    u32[(mbuf + MBUF_BUFFER) >> 2] = buffers + index * rooms;
+    const left = BUFFER_PAGE - ((buffer + phase) % BUFFER_PAGE);
+    if (left < rooms) buffer += left;
+    u32[(mbuf + MBUF_BUFFER) >> 2] = buffer;
+    buffer += rooms;
     u32[(mbuf + MBUF_ROOM) >> 2] = dataRoom;
     u32[(mbuf + MBUF_POOL) >> 2] = offset;
     u16[(mbuf + MBUF_SEGMENTS) >> 1] = 1;

@@ -3,6 +3,7 @@
  * @module
  */
 import type { TransportInterrupts } from '../backend/virtio-transport.ts';
+import type { PhysicalAddresses } from '../ring/physical-addresses.ts';
 
 export type Width = 1 | 2 | 4;
 
@@ -34,8 +35,13 @@ export interface PciFunction {
   readonly interrupts: TransportInterrupts | undefined;
   /** High word of every address that the device is told. */
   readonly addressHigh: number;
-  /** Whether the device is told physical addresses: nothing translates for it. */
-  readonly physical: boolean;
+  /** Whether an IOMMU, or an emulator, translates arena offsets for a device that takes part in it (VIRTIO_F_ACCESS_PLATFORM). */
+  readonly translated: boolean;
+  /**
+   * What a device is told for which nothing translates; undefined where the memory behind the bus is the arena itself.
+   * @throws VirtioError where physical addresses cannot be had
+   */
+  physicalAddresses(): PhysicalAddresses | undefined;
   /** What lies behind a BAR; opened once. @throws VirtioError when there is no such BAR, or it is not reachable */
   bar(index: number): Promise<Registers>;
   /**

@@ -6,6 +6,7 @@
 import { readSync } from 'node:fs';
 import type { TransportInterrupts } from '../backend/virtio-transport.ts';
 import type { Arena } from '../memory/arena.ts';
+import { physicalAddressesIn, type PhysicalAddresses } from '../ring/physical-addresses.ts';
 import { realDeviceFiles, type DeviceFiles } from '../system/device-files.ts';
 import { VirtioError } from '../system/error.ts';
 import { closeFd, createEventFd } from '../system/event-fd.ts';
@@ -46,11 +47,6 @@ const MIN_PAGE = 4096;
 export interface VfioFunctionOptions {
   readonly arena: Arena;
   readonly device: PciDevice;
-  /**
-   * The device is told physical addresses although it is behind vfio: one that bypasses the IOMMU. Default false; without an IOMMU it
-   * is always so.
-   */
-  readonly physical?: boolean | undefined;
   /** Default: the real system calls. */
   readonly system?: DeviceFiles | undefined;
 }
@@ -60,7 +56,7 @@ export class VfioFunction implements PciFunction {
   readonly config: Registers;
   readonly interrupts: TransportInterrupts | undefined;
   readonly addressHigh = 0;
-  readonly physical: boolean;
+  readonly translated: boolean;
   readonly #arena: Arena;
   readonly #system: DeviceFiles;
   readonly #group: VfioGroup;
@@ -83,7 +79,7 @@ export class VfioFunction implements PciFunction {
     this.#arena = arena;
     this.#system = options.system ?? realDeviceFiles;
     this.#group = openGroup(this.#system, device);
-    this.physical = options.physical === true || this.#group.noIommu;
+    this.translated = !this.#group.noIommu;
     let file: VfioFile | undefined;
     try {
       file = this.#group.openDevice(device.address);
@@ -115,6 +111,10 @@ export class VfioFunction implements PciFunction {
     return Promise.reject(new VirtioError(`${this.name}: its registers are reached directly`, { code: 'EOPNOTSUPP' }));
   }
 
+  physicalAddresses(): PhysicalAddresses {
+    return physicalAddressesIn(this.#arena);
+  }
+
   /** A function of the root complex has no reset that vfio could ask for. */
   reset(): Promise<boolean> {
     if ((this.#info.flags & VFIO_DEVICE_FLAGS_RESET) === 0) return Promise.resolve(false);
@@ -123,7 +123,7 @@ export class VfioFunction implements PciFunction {
 
   async shareMemory(): Promise<void> {
     if (this.#shared) return;
-    if (!this.physical) {
+    if (this.translated) {
       const { guestAddress, bytes, userAddress } = this.#arena.publishedRegion;
       this.#group.map({ iova: guestAddress, bytes, userAddress });
     }
@@ -142,7 +142,7 @@ export class VfioFunction implements PciFunction {
     try {
       await this.#command(0, PCI_COMMAND_MASTER);
     } finally {
-      if (!this.physical) this.#group.unmap();
+      if (this.translated) this.#group.unmap();
     }
   }
 

@@ -9,8 +9,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RingPlace, TransportInterrupts, VirtioTransport } from '../backend/virtio-transport.ts';
-import { VIRTIO_F_NOTIF_CONFIG_DATA, VIRTIO_F_NOTIFICATION_DATA } from '../backend/virtio-features.ts';
+import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_NOTIF_CONFIG_DATA, VIRTIO_F_NOTIFICATION_DATA } from '../backend/virtio-features.ts';
 import type { Notification } from '../ring/notification.ts';
+import type { DeviceAddress, PhysicalAddresses } from '../ring/physical-addresses.ts';
 import { VirtioError } from '../system/error.ts';
 import { findVirtioStructures, type VirtioStructures } from './capabilities.ts';
 import { readConfiguration, writeConfiguration } from './device-configuration.ts';
@@ -65,13 +66,14 @@ export class VirtioModern implements VirtioTransport {
   readonly name: string;
   readonly legacy = false;
   readonly addressHigh: number;
-  readonly physicalAddresses = 0;
   readonly interrupts: TransportInterrupts | undefined;
   readonly #pci: PciFunction;
   readonly #structures: VirtioStructures;
   readonly #resetMilliseconds: number;
   readonly #relays = new Map<number, Relay>();
   #features = 0n;
+  /** Of the features that it offers: without it, it is told physical addresses (6.1). */
+  #accessPlatform = false;
 
   private constructor(pci: PciFunction, structures: VirtioStructures, options: VirtioModernOptions) {
     this.#pci = pci;
@@ -92,12 +94,21 @@ export class VirtioModern implements VirtioTransport {
     return structures === undefined ? undefined : new VirtioModern(pci, structures, options);
   }
 
+  get physicalAddresses(): number {
+    return this.#physical()?.table ?? 0;
+  }
+
+  addressOf(offset: number): DeviceAddress {
+    return this.#physical()?.addressOf(offset) ?? { low: offset, high: this.addressHigh };
+  }
+
   async readFeatures(): Promise<bigint> {
     let features = 0n;
     for (let word = 0; word < FEATURE_WORDS; word++) {
       await this.#write('device_feature_select', word);
       features |= BigInt(await this.#read('device_feature')) << BigInt(32 * word);
     }
+    this.#accessPlatform = (features & VIRTIO_F_ACCESS_PLATFORM) !== 0n;
     // what is written then is not known beforehand, as the other one that writes needs it
     return this.#structures.notify.direct === undefined ? features & ~VIRTIO_F_NOTIFICATION_DATA : features;
   }
@@ -229,10 +240,15 @@ export class VirtioModern implements VirtioTransport {
     await this.#structures.common.write(offset, width, value);
   }
 
+  #physical(): PhysicalAddresses | undefined {
+    return this.#accessPlatform && this.#pci.translated ? undefined : this.#pci.physicalAddresses();
+  }
+
   /** As two words: 64-bit accesses are not for every device (4.1.3.1). */
   async #writeAddress(field: 'queue_desc' | 'queue_driver' | 'queue_device', offset: number): Promise<void> {
-    await this.#write(field, offset);
-    await this.#write(`${field}_high`, this.addressHigh);
+    const { low, high } = this.addressOf(offset);
+    await this.#write(field, low);
+    await this.#write(`${field}_high`, high);
   }
 
   async #setVector(field: 'queue_msix_vector' | 'config_msix_vector', what: string, interrupt: number | undefined): Promise<void> {

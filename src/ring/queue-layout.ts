@@ -93,6 +93,12 @@ export const Q_NOTIFY_REGISTER: u32 = 264;
 /** Two u32, low word first. */
 export const Q_NOTIFY_POSITION: u32 = 268;
 export const Q_NOTIFY_POSITION_HIGH: u32 = 272;
+/** u32: eventfd by which the other side tells that there is something; 0xffffffff when there is none (src/port/queue-functions.ts). */
+export const Q_INTERRUPT_FD: u32 = 276;
+/** u32: eventfd that wakes the lcore which may be asleep on the queue; 0xffffffff when there is none. */
+export const Q_WAKE_FD: u32 = 280;
+/** u32: driver: offset of the table of physical addresses (physical-address.kernel.ts), where the device is told those; 0: it is not. */
+export const Q_PHYSICAL: u32 = 316;
 export const Q_BYTES_TOTAL: u32 = 320;
 
 export const QUEUE_STOPPED: u32 = 0;

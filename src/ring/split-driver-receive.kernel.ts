@@ -20,6 +20,7 @@ import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_BUFFERS,
   QUEUE_ERROR_ID,
@@ -44,6 +45,7 @@ import {
   Q_NO_MBUF,
   Q_OFFLOADS,
   Q_OWN_INDEX,
+  Q_PHYSICAL,
   Q_POOL,
   Q_PORT,
   Q_SCRATCH,
@@ -83,7 +85,8 @@ export function splitDriverRefill(queue: u32, lcore: u32): u32 {
     }
   }
   const header: u32 = ld32(queue + Q_HEADER);
-  const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
+  const physical: u32 = ld32(queue + Q_PHYSICAL);
+  let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const ring: u32 = ld32(queue + Q_FREE_RING);
@@ -93,7 +96,11 @@ export function splitDriverRefill(queue: u32, lcore: u32): u32 {
   for (let at: u32 = 0; at < wanted; at++) {
     const mbuf: u32 = ld32(scratch + (at << 2));
     const descriptor: u32 = ld16(ring + ((head & mask) << 1));
-    const address: u32 = ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header;
+    let address: u32 = ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header;
+    if (physical !== 0) {
+      high = physicalHigh(physical, address);
+      address = physicalLow(physical, address);
+    }
     const length: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + header;
     writeDescriptor(table + descriptor * DESCRIPTOR_BYTES, address, high, length, DESCRIPTOR_F_WRITE);
     const entry: u32 = shadow + descriptor * SHADOW_BYTES;

@@ -20,6 +20,7 @@ import { writeNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
@@ -39,6 +40,7 @@ import {
   Q_LCORE,
   Q_OFFLOADS,
   Q_OWN_INDEX,
+  Q_PHYSICAL,
   Q_SCRATCH,
   Q_SHADOW,
   Q_SIZE,
@@ -151,7 +153,8 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
-  const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
+  const physical: u32 = ld32(queue + Q_PHYSICAL);
+  let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const first: u32 = ld32(queue + Q_FREE_HEAD);
   let at: u32 = first;
   let mbuf: u32 = packet;
@@ -171,6 +174,10 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
     const descriptor: u32 = ld16(ring + ((at & mask) << 1));
     const next: u32 = ld16(ring + (((at + 1) & mask) << 1));
     const last: u32 = mbuf === 0 ? 1 : 0;
+    if (physical !== 0) {
+      high = physicalHigh(physical, address);
+      address = physicalLow(physical, address);
+    }
     writeDescriptor(
       table + descriptor * DESCRIPTOR_BYTES,
       address,
@@ -209,7 +216,8 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   let free: u32 = ld32(queue + Q_FREE);
   if (free < packets) free = splitDriverReclaim(queue);
   const header: u32 = ld32(queue + Q_HEADER);
-  const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
+  const physical: u32 = ld32(queue + Q_PHYSICAL);
+  let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const ring: u32 = ld32(queue + Q_FREE_RING);
@@ -235,8 +243,12 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
     }
     if (work === 0 && ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
       if (free === 0) break;
-      const address: u32 = data - header;
+      let address: u32 = data - header;
       writeHeader(address, header);
+      if (physical !== 0) {
+        high = physicalHigh(physical, address);
+        address = physicalLow(physical, address);
+      }
       writeDescriptor(table + descriptor * DESCRIPTOR_BYTES, address, high, length + header, 0);
       const entry: u32 = shadow + descriptor * SHADOW_BYTES;
       st32(entry + SHADOW_MBUF, packet);

@@ -3,6 +3,7 @@
  * @module
  */
 import type { Arena, ArenaViews } from '../memory/arena.ts';
+import { signalEventFd } from '../system/event-fd.ts';
 import type { Kernels } from './kernels.ts';
 import {
   Q_ADDRESS_HIGH,
@@ -18,11 +19,13 @@ import {
   Q_HANDLED,
   Q_HEADER,
   Q_HEADERS,
+  Q_INTERRUPT_FD,
   Q_LCORE,
   Q_NOTIFY,
   Q_NOTIFY_FD,
   Q_OFFLOADS,
   Q_OWN_INDEX,
+  Q_PHYSICAL,
   Q_POOL,
   Q_PORT,
   Q_REGIONS,
@@ -33,6 +36,7 @@ import {
   Q_STATE,
   Q_USED,
   Q_WAITING,
+  Q_WAKE_FD,
   QUEUE_STOPPED,
   SHADOW_BYTES,
   SHADOW_MBUF,
@@ -87,6 +91,8 @@ export class QueueState {
     this.set(Q_PORT, port);
     this.set(Q_LCORE, MAIN_LCORE_SLOT);
     this.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+    this.set(Q_INTERRUPT_FD, NO_DESCRIPTOR);
+    this.set(Q_WAKE_FD, NO_DESCRIPTOR);
   }
 
   get(field: number): number {
@@ -100,6 +106,9 @@ export class QueueState {
   /** Starts or stops the queue for the kernels; follow a stop with a grace period before touching anything else. */
   setState(state: number): void {
     Atomics.store(this.views.i32, (this.offset + Q_STATE) >>> 2, state);
+    // an lcore that sleeps waits for what it knew of the queue when it fell asleep
+    const wake = this.get(Q_WAKE_FD);
+    if (wake !== NO_DESCRIPTOR) signalEventFd(wake);
   }
 
   /** Why a kernel gave up (QUEUE_ERROR_*), or 0. */
@@ -172,7 +181,17 @@ export interface DriverQueueOptions {
   readonly pool?: number | undefined;
   /** High word of every address that the device is told. */
   readonly addressHigh?: number;
+  /** Arena offset of the table of physical addresses (physical-addresses.ts), where the device is told those; 0 or undefined: it is not. */
+  readonly physicalAddresses?: number;
+  /** The three parts in one piece, the used ring on a page of 4 KiB of its own (virtio 1.2, 2.7.2: legacy devices). */
+  readonly onePiece?: boolean;
 }
+
+/** The used ring of a legacy device starts on a page (virtio 1.2, 2.7.2). */
+const LEGACY_ALIGN = 4096;
+
+/** What begins at a multiple of it lies within one page of 2 MiB, as no part is larger. */
+const withinPage = (bytes: number): number => Math.max(LEGACY_ALIGN, 2 ** Math.ceil(Math.log2(bytes)));
 
 /** The driver side: the ring itself, its shadow and its free descriptors. */
 export class DriverQueue extends QueueState {
@@ -207,10 +226,17 @@ export class DriverQueue extends QueueState {
       return offset;
     };
     try {
-      this.descriptors = takePublished(bytes.descriptors, 4096);
-      // on lines of their own: each is written by one side only
-      this.available = takePublished(bytes.available, 128);
-      this.used = takePublished(bytes.used, 4096);
+      if (options.onePiece === true) {
+        const usedAt = Math.ceil((bytes.descriptors + bytes.available) / LEGACY_ALIGN) * LEGACY_ALIGN;
+        this.descriptors = takePublished(usedAt + bytes.used, withinPage(usedAt + bytes.used));
+        this.available = this.descriptors + bytes.descriptors;
+        this.used = this.descriptors + usedAt;
+      } else {
+        this.descriptors = takePublished(bytes.descriptors, withinPage(bytes.descriptors));
+        // on lines of their own: each is written by one side only
+        this.available = takePublished(bytes.available, Math.max(128, 2 ** Math.ceil(Math.log2(bytes.available))));
+        this.used = takePublished(bytes.used, withinPage(bytes.used));
+      }
       this.set(Q_SHADOW, takeOwn(options.size * SHADOW_BYTES));
       this.set(Q_FREE_RING, takeOwn(options.size * 2));
       this.set(Q_SCRATCH, takeOwn((options.size + 1024) * 4));
@@ -225,6 +251,7 @@ export class DriverQueue extends QueueState {
     this.set(Q_USED, this.used);
     this.set(Q_POOL, options.pool ?? 0);
     this.set(Q_ADDRESS_HIGH, options.addressHigh ?? 0);
+    this.set(Q_PHYSICAL, options.physicalAddresses ?? 0);
     this.#clear();
   }
 
