@@ -4,6 +4,7 @@
  */
 import type { Arena } from '../../memory/arena.ts';
 import type { Notification } from '../../ring/notification.ts';
+import type { DeviceAddress } from '../../ring/physical-addresses.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd } from '../../system/event-fd.ts';
 import { VIRTIO_STATUS_DRIVER_OK } from '../virtio-features.ts';
@@ -67,6 +68,10 @@ export class VdpaTransport implements VirtioTransport {
       clearInterval(this.#watch);
       for (const listener of this.#listeners.splice(0)) listener('the device was removed; it is taken again when it is back');
     }, WATCH_MILLISECONDS).unref();
+  }
+
+  addressOf(offset: number): DeviceAddress {
+    return { low: offset, high: this.addressHigh };
   }
 
   readFeatures(): Promise<bigint> {

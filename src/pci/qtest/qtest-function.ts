@@ -61,11 +61,6 @@ export class QtestFunction implements PciFunction {
     return Promise.reject(new VirtioError(`${this.name}: it has no BAR ${String(index)}`, { code: 'ENODEV' }));
   }
 
-  /** The memory behind its bus is the arena itself. */
-  physicalAddresses(): undefined {
-    return undefined;
-  }
-
   async relay(write: () => Promise<void>, target?: RelayTarget): Promise<{ readonly fd: number; close(): void }> {
     const { doorbell } = this.#machine;
     const relay = doorbell !== undefined && target !== undefined ? await doorbell.relay(target) : this.#ownRelay(write);
@@ -78,6 +73,7 @@ export class QtestFunction implements PciFunction {
     };
   }
 
+  /** The memory behind its bus is the arena itself. */
   physicalAddresses(): undefined {
     return undefined;
   }
