@@ -14,6 +14,8 @@ export interface Stream {
   readonly txQueue: number;
   /** Destination that engines which rewrite Ethernet addresses put into the packets. */
   readonly peer: MacAddress;
+  /** Transmit queues that the packets of a routing engine may leave by, beside the one above; undefined for none. */
+  readonly outputs?: readonly { readonly port: number; readonly queue: number }[] | undefined;
   /** VLAN tag (16 bits) that the transmit port is to insert, where the plan says so; undefined for none. */
   readonly vlan?: number | undefined;
 }
@@ -66,6 +68,25 @@ export interface ForwardingPlan {
   readonly flushRx: boolean;
   /** What the engine sends gets its stream's VLAN tag; undefined for no. The packets of `txFirst` always do. */
   readonly insertsVlan?: boolean | undefined;
+  /** Lcores sleep while no packets come, where their queues can tell of packets; undefined: they poll. */
+  readonly sleep?: SleepSettings | undefined;
+  /** Arena offset of the router of the l3fwd engine (src/net/router.ts); undefined for none. */
+  readonly router?: number | undefined;
+}
+
+/** When and how lcores sleep. */
+export interface SleepSettings {
+  /** Rounds without a packet after which an lcore sleeps, 1 and up: a few hundred take as long as a wake-up. */
+  readonly afterEmptyRounds: number;
+  /** Lcores print when they fall asleep and what woke them, some times a second at most. */
+  readonly announce?: boolean | undefined;
+}
+
+/** How often an lcore slept since it was started, and how often it was packets that woke it. */
+export interface LcoreSleeps {
+  readonly lcore: number;
+  readonly sleeps: number;
+  readonly wakeUps: number;
 }
 
 /** Counters of one stream since forwarding started or was cleared. */
@@ -93,6 +114,8 @@ export interface Lcores {
   /** Counters in the order of the plan's streams: live while running, final afterwards, empty before the first start. */
   counters(): readonly StreamCounters[];
   clearCounters(): void;
+  /** How often each forwarding lcore slept. */
+  sleeps(): readonly LcoreSleeps[];
   /** What lcores print of the packets they move, from now on: 1 received, 2 sent, 3 both, 0 nothing. */
   setVerbose(level: number): void;
   /** Other settings of the csum engine for the streams of the run, from now on. */

@@ -26,6 +26,9 @@ export const CONTROL_VERBOSE = 4;
 export const CONTROL_RUNNING = 64;
 /** Counts rounds over all streams. */
 export const CONTROL_ROUNDS = 68;
+/** Counts sleeps, and those of them that packets ended. */
+export const CONTROL_SLEEPS = 72;
+export const CONTROL_WAKE_UPS = 76;
 export const CONTROL_BYTES = 128;
 
 /** A stream's part of the arena. */
@@ -38,6 +41,8 @@ export const STREAM_TEMPLATE = 2176;
 export const STREAM_CSUM = 2176 + 1216;
 export const STREAM_HELD = STREAM_CSUM + CSUM_BYTES;
 export const STREAM_BYTES = STREAM_HELD + 2048;
+/** Behind that, where there is a router: its lists of packets by output (src/net/router-layout.ts). */
+export const STREAM_LISTS = STREAM_BYTES;
 
 export const COUNTER_RECEIVED = 0;
 export const COUNTER_SENT = 8;
@@ -51,10 +56,21 @@ export interface LcoreStream {
   readonly txPort: number;
   readonly rx: QueueHandle | undefined;
   readonly tx: QueueHandle | undefined;
+  /** What else its packets may leave by. */
+  readonly outputs: readonly { readonly port: number; readonly tx: QueueHandle }[];
   /** Arena offset of STREAM_BYTES. */
   readonly area: number;
   /** VLAN tag of what is sent. */
   readonly vlan: number | undefined;
+}
+
+/** How an lcore sleeps (sleep.ts). */
+export interface LcoreSleep {
+  /** The lcore's eventfd. */
+  readonly wake: number;
+  readonly afterEmptyRounds: number;
+  /** Says when it falls asleep, and what woke it. */
+  readonly announce: boolean;
 }
 
 export interface LcorePlan {
@@ -67,6 +83,10 @@ export interface LcorePlan {
   readonly flushRx: boolean;
   /** The tag is for what the engine sends, and not for txFirst's packets alone. */
   readonly insertsVlan: boolean;
+  /** Undefined: it polls. */
+  readonly sleep: LcoreSleep | undefined;
+  /** Arena offset of a router (src/net/router-layout.ts); 0: none. */
+  readonly router: number;
 }
 
 export type ToLcore = { readonly type: 'prepare'; readonly plan: LcorePlan } | { readonly type: 'run' };

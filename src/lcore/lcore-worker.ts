@@ -5,7 +5,7 @@
  * @module
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { openQueue, type QueueFunctions } from '../port/queue-functions.ts';
+import { openQueue, type QueueFunctions, type QueueInterrupt } from '../port/queue-functions.ts';
 import { loadKernels } from '../ring/kernels.ts';
 import { pinThread, threadId } from '../system/cpu.ts';
 import { describePackets } from './packet-dump.ts';
@@ -14,8 +14,10 @@ import { loadEngine } from './engines/index.ts';
 import {
   CONTROL_ROUNDS,
   CONTROL_RUNNING,
+  CONTROL_SLEEPS,
   CONTROL_STOP,
   CONTROL_VERBOSE,
+  CONTROL_WAKE_UPS,
   COUNTER_BAD_IP,
   COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
@@ -26,14 +28,17 @@ import {
   STREAM_COUNTERS,
   STREAM_CSUM,
   STREAM_HELD,
+  STREAM_LISTS,
   STREAM_MBUFS,
   STREAM_TEMPLATE,
   type FromLcore,
   type LcorePlan,
+  type LcoreSleep,
   type LcoreStart,
   type LcoreStream,
   type ToLcore,
 } from './lcore-protocol.ts';
+import { Sleeper, type Sleep } from './sleep.ts';
 
 /** Bursts taken from a queue when it is flushed: more than any ring holds. */
 const FLUSH_BURSTS = 4096;
@@ -48,7 +53,12 @@ const verboseIndex = (start.control + CONTROL_VERBOSE) >>> 2;
 const runningIndex = (start.control + CONTROL_RUNNING) >>> 2;
 const roundsIndex = (start.control + CONTROL_ROUNDS) >>> 2;
 
-const nothing: QueueFunctions = { burst: () => 0, room: () => 0 };
+const nothing: QueueFunctions = { burst: () => 0, room: () => 0, interrupt: undefined };
+/** Milliseconds between two lines about sleeping. */
+const ANNOUNCE_MILLISECONDS = 100;
+
+/** What streams have done in this round. */
+const round = { moved: false };
 
 function post(message: FromLcore): void {
   parentPort?.postMessage(message);
@@ -62,7 +72,11 @@ function addTo(counter: number, amount: number): void {
   if (after < before) u32[index + 1] = (u32[index + 1] ?? 0) + 1;
 }
 
-function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
+interface OpenStream extends EngineStream {
+  readonly interrupt: QueueInterrupt | undefined;
+}
+
+function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
   const { kernels } = context;
   const { area } = stream;
   const rx = stream.rx === undefined ? nothing : openQueue(context, stream.rx, 'receive', start.slot);
@@ -87,7 +101,25 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
     post({ type: 'text', text: describePackets(context.views, mbufs, count, { port, queue, sending }) });
   };
 
+  const outputs = stream.outputs.map(({ port, tx: handle }) => {
+    const output = openQueue(context, handle, 'transmit', start.slot);
+    return {
+      port,
+      send(from: number, count: number): void {
+        const sent = output.burst(from, count);
+        addTo(counters + COUNTER_SENT, sent);
+        if (sent === count) return;
+        kernels.packetsFree(from + (sent << 2), count - sent, start.slot);
+        addTo(counters + COUNTER_DROPPED, count - sent);
+      },
+    };
+  });
+
   return {
+    interrupt: rx.interrupt,
+    outputs,
+    router: plan.router,
+    lists: area + STREAM_LISTS,
     rxPort: stream.rxPort,
     txPort: stream.txPort,
     burst,
@@ -102,12 +134,14 @@ function openStream(stream: LcoreStream, plan: LcorePlan): EngineStream {
     receive() {
       const count = rx.burst(mbufs, burst);
       if (count !== 0) {
+        round.moved = true;
         addTo(counters + COUNTER_RECEIVED, count);
         if (((u32[verboseIndex] ?? 0) & 1) !== 0) dump(count, false);
       }
       return count;
     },
     send(count) {
+      round.moved = true;
       if (vlan !== undefined) kernels.markVlan(mbufs, count, vlan);
       if (((u32[verboseIndex] ?? 0) & 2) !== 0) dump(count, true);
       let sent = tx.burst(mbufs, count);
@@ -160,7 +194,7 @@ function sendFirst(stream: EngineStream, vlan: number | undefined): void {
 
 interface Prepared {
   readonly engine: ForwardingEngine;
-  readonly streams: readonly EngineStream[];
+  readonly streams: readonly OpenStream[];
   readonly plan: LcorePlan;
 }
 
@@ -196,6 +230,63 @@ function forwardUntilStopped({ forward }: ForwardingEngine, streams: readonly En
   }
 }
 
+/** The same, but asleep after so many rounds without a packet. */
+function forwardAndSleep(engine: ForwardingEngine, streams: readonly OpenStream[], plan: LcorePlan, sleep: LcoreSleep): void {
+  // a stream without a receive queue has to go on by itself; one that cannot tell of packets has to be polled
+  const interrupts = streams.map(({ interrupt }) => interrupt).filter((interrupt) => interrupt !== undefined);
+  if (interrupts.length < streams.length) {
+    forwardUntilStopped(engine, streams);
+    return;
+  }
+  const { forward } = engine;
+  const sleeper = new Sleeper(sleep.wake, interrupts);
+  const report = sleep.announce ? sleepReporter(plan.streams) : undefined;
+  const sleepsIndex = (start.control + CONTROL_SLEEPS) >>> 2;
+  const wakeUpsIndex = (start.control + CONTROL_WAKE_UPS) >>> 2;
+  let rounds = u32[roundsIndex] ?? 0;
+  let empty = 0;
+  while (Atomics.load(i32, stopIndex) === 0) {
+    round.moved = false;
+    for (const stream of streams) forward(stream);
+    rounds = (rounds + 1) >>> 0;
+    u32[roundsIndex] = rounds;
+    empty = round.moved ? 0 : empty + 1;
+    if (empty < sleep.afterEmptyRounds) continue;
+    empty = 0;
+    report?.before();
+    const outcome = sleeper.sleep();
+    if (outcome === 'awake') continue;
+    u32[sleepsIndex] = ((u32[sleepsIndex] ?? 0) + 1) >>> 0;
+    if (outcome === 'packets') u32[wakeUpsIndex] = ((u32[wakeUpsIndex] ?? 0) + 1) >>> 0;
+    report?.after(outcome, sleeper.readable);
+  }
+}
+
+/** What l3fwd-power prints of sleeping, but not more often than can be read. */
+function sleepReporter(streams: readonly LcoreStream[]): {
+  readonly before: () => void;
+  readonly after: (outcome: Sleep, stream: number) => void;
+} {
+  const lcore = `L3FWD_POWER: lcore ${String(start.lcore)}`;
+  let said = -ANNOUNCE_MILLISECONDS;
+  let news = true;
+  return {
+    before() {
+      const now = performance.now();
+      if (!news || now - said < ANNOUNCE_MILLISECONDS) return;
+      said = now;
+      news = false;
+      post({ type: 'text', text: `${lcore} sleeps until interrupt triggers\n` });
+    },
+    after(outcome, stream) {
+      if (outcome !== 'packets' || news) return;
+      news = true;
+      const { port = 0, queue = 0 } = streams[stream]?.rx ?? {};
+      post({ type: 'text', text: `${lcore} is waked up from rx interrupt on port ${String(port)} queue ${String(queue)}\n` });
+    },
+  };
+}
+
 function run(): void {
   if (prepared === undefined) return;
   const { engine, streams, plan } = prepared;
@@ -207,7 +298,8 @@ function run(): void {
       for (const [index, stream] of streams.entries()) sendFirst(stream, plan.streams[index]?.vlan);
     }
     post({ type: 'running' });
-    forwardUntilStopped(engine, streams);
+    if (plan.sleep === undefined) forwardUntilStopped(engine, streams);
+    else forwardAndSleep(engine, streams, plan, plan.sleep);
     for (const stream of streams) engine.end?.(stream);
   } finally {
     Atomics.store(i32, runningIndex, 0);

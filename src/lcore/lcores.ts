@@ -18,17 +18,20 @@ import {
   TEMPLATE_SEGMENTS,
 } from '../net/generate.kernel.ts';
 import { CSUM_POOL } from '../net/recompute-checksums.kernel.ts';
+import { ROUTER_LISTS_BYTES } from '../net/router-layout.ts';
 import type { Port } from '../port/port.ts';
 import type { KernelTarget } from '../ring/kernels.ts';
-import { Q_LCORE } from '../ring/queue-layout.ts';
-import { MAIN_LCORE_SLOT, readCounter } from '../ring/virtqueue.ts';
+import { Q_LCORE, Q_WAKE_FD } from '../ring/queue-layout.ts';
+import { MAIN_LCORE_SLOT, NO_DESCRIPTOR, readCounter } from '../ring/virtqueue.ts';
 import { pinThread, threadIds } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
+import { closeFd, createEventFd, signalEventFd } from '../system/event-fd.ts';
 import { writeCsumSettings } from './csum-settings.ts';
 import {
   defaultCsumSettings,
   type CsumSettings,
   type ForwardingPlan,
+  type LcoreSleeps,
   type Lcores,
   type Stream,
   type StreamCounters,
@@ -38,8 +41,10 @@ import {
   CONTROL_BYTES,
   CONTROL_ROUNDS,
   CONTROL_RUNNING,
+  CONTROL_SLEEPS,
   CONTROL_STOP,
   CONTROL_VERBOSE,
+  CONTROL_WAKE_UPS,
   COUNTER_BAD_IP,
   COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
@@ -90,6 +95,8 @@ interface Lcore {
   readonly slot: number;
   readonly worker: Worker;
   readonly control: number;
+  /** Eventfd that ends its sleep. */
+  readonly wake: number;
   /** Resolves the answer that is waited for. */
   waiting: { readonly type: FromLcore['type']; readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined;
   busy: boolean;
@@ -142,17 +149,29 @@ export class WorkerLcores implements Lcores {
     const busy = this.#lcores.filter((lcore) => streams.some(({ stream }) => stream.lcore === lcore.id));
     for (const lcore of busy) Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_STOP) >>> 2, 0);
     this.setVerbose(plan.verbose);
-    await Promise.all(
+    const preparing = Promise.all(
       busy.map((lcore) => {
         const own = streams.filter(({ stream }) => stream.lcore === lcore.id).map((running) => this.#lcoreStream(running));
-        const { engine, burst, retry, txFirst, flushRx, insertsVlan = false } = plan;
+        const { engine, burst, retry, txFirst, flushRx, insertsVlan = false, router = 0 } = plan;
+        const sleep =
+          plan.sleep === undefined
+            ? undefined
+            : { afterEmptyRounds: plan.sleep.afterEmptyRounds, announce: plan.sleep.announce ?? false, wake: lcore.wake };
+        const segments = plan.txSegments.length;
         const message: ToLcore = {
           type: 'prepare',
-          plan: { engine, burst, retry, txFirst, flushRx, insertsVlan, segments: plan.txSegments.length, streams: own },
+          plan: { engine, burst, retry, txFirst, flushRx, insertsVlan, segments, streams: own, sleep, router },
         };
+        if (sleep !== undefined) this.#setWake(own, lcore.wake);
         return this.#ask(lcore, message, 'prepared');
       }),
     );
+    try {
+      await preparing;
+    } catch (error) {
+      this.#forgetWake();
+      throw error;
+    }
     this.#running = true;
     for (const lcore of busy) lcore.busy = true;
     try {
@@ -172,16 +191,19 @@ export class WorkerLcores implements Lcores {
           lcore.waiting = { type: 'stopped', resolve, reject };
         });
         Atomics.store(this.#options.arena.views.i32, (lcore.control + CONTROL_STOP) >>> 2, 1);
+        signalEventFd(lcore.wake);
         return stopped;
       }),
     );
     for (const lcore of busy) lcore.busy = false;
     this.#running = false;
     // from here on the queues are the main thread's
+    this.#forgetWake();
+    const { u32 } = this.#options.arena.views;
     for (const { stream } of this.#streams) {
-      const { rx, tx } = this.#handles(stream);
-      for (const handle of [rx, tx])
-        if (handle !== undefined) this.#options.arena.views.u32[(handle.state + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
+      const { rx, tx, outputs } = this.#handles(stream);
+      for (const handle of [rx, tx, ...outputs.map((output) => output.tx)])
+        if (handle !== undefined) u32[(handle.state + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
     }
   }
 
@@ -198,6 +220,15 @@ export class WorkerLcores implements Lcores {
     this.#baselines = this.#streams.map(({ area }) => COUNTERS.map((counter) => this.#raw(area + STREAM_COUNTERS + counter)));
   }
 
+  sleeps(): readonly LcoreSleeps[] {
+    const { u32 } = this.#options.arena.views;
+    return this.#lcores.map(({ id, control }) => ({
+      lcore: id,
+      sleeps: u32[(control + CONTROL_SLEEPS) >>> 2] ?? 0,
+      wakeUps: u32[(control + CONTROL_WAKE_UPS) >>> 2] ?? 0,
+    }));
+  }
+
   setVerbose(level: number): void {
     for (const { control } of this.#lcores) this.#options.arena.views.u32[(control + CONTROL_VERBOSE) >>> 2] = level;
   }
@@ -207,18 +238,21 @@ export class WorkerLcores implements Lcores {
     for (const { stream, area } of this.#streams) writeCsumSettings(u32, area + STREAM_CSUM, settings(stream));
   }
 
-  /** Resolves when no lcore is still inside a burst that began before the call. */
+  /** Resolves when no lcore is still inside a burst that began before the call; one that sleeps is woken, to look at its queues anew. */
   async gracePeriod(): Promise<void> {
     const { i32 } = this.#options.arena.views;
     const inside = this.#lcores.flatMap((lcore) => {
       const running = (lcore.control + CONTROL_RUNNING) >>> 2;
       const rounds = (lcore.control + CONTROL_ROUNDS) >>> 2;
-      return Atomics.load(i32, running) === 0 ? [] : [{ running, rounds, before: Atomics.load(i32, rounds) }];
+      return Atomics.load(i32, running) === 0 ? [] : [{ running, rounds, wake: lcore.wake, before: Atomics.load(i32, rounds) }];
     });
-    for (const { running, rounds, before } of inside) {
+    for (const { running, rounds, wake, before } of inside) {
+      signalEventFd(wake);
       // two rounds on, the lcore has begun one after the call
       while (Atomics.load(i32, running) !== 0 && (Atomics.load(i32, rounds) - before) >>> 0 < 2) {
         await new Promise((resolve) => setTimeout(resolve, GRACE_MILLISECONDS));
+        // it may have slept once more after a single round
+        signalEventFd(wake);
       }
     }
   }
@@ -227,21 +261,31 @@ export class WorkerLcores implements Lcores {
     if (!this.#open) return;
     if (this.#running) await this.stop();
     this.#open = false;
-    await Promise.all(this.#lcores.map(({ worker }) => worker.terminate()));
+    await Promise.all(
+      this.#lcores.map(({ worker, wake }) => {
+        // a thread inside a system call ends when that returns
+        signalEventFd(wake);
+        return worker.terminate();
+      }),
+    );
     for (const { thread } of this.#lcores) lcoreThreads.delete(thread);
-    for (const { control } of this.#lcores.splice(0)) this.#options.arena.own.release(control);
+    for (const { control, wake } of this.#lcores.splice(0)) {
+      this.#options.arena.own.release(control);
+      closeFd(wake);
+    }
     this.#releaseStreams();
   }
 
   async #launch({ id, cpus }: LcoreOptions, slot: number): Promise<void> {
     const { arena, target } = this.#options;
     const control = arena.allocateOwn(CONTROL_BYTES, `the control words of lcore ${String(id)}`);
+    const wake = createEventFd();
     const data: LcoreStart = { share: arena.share(), target, lcore: id, cpus, slot, control };
     const worker = new Worker(new URL('../../dist/lcore/lcore-worker.js', import.meta.url), {
       workerData: data,
       name: `lcore-${String(id)}`,
     });
-    const lcore: Lcore = { id, slot, worker, control, waiting: undefined, busy: false, thread: -1 };
+    const lcore: Lcore = { id, slot, worker, control, wake, waiting: undefined, busy: false, thread: -1 };
     this.#lcores.push(lcore);
     return new Promise<void>((resolve, reject) => {
       const fail = (error: Error): void => {
@@ -292,12 +336,30 @@ export class WorkerLcores implements Lcores {
     });
   }
 
-  #handles(stream: Stream): Pick<LcoreStream, 'rx' | 'tx'> {
+  /** Lets queues wake their lcore when they come or go. */
+  #setWake(streams: readonly LcoreStream[], wake: number): void {
+    const { u32 } = this.#options.arena.views;
+    for (const { rx } of streams) if (rx !== undefined) u32[(rx.state + Q_WAKE_FD) >>> 2] = wake;
+  }
+
+  /** From here on no queue knows of the lcores' eventfds. */
+  #forgetWake(): void {
+    for (const { stream } of this.#streams) {
+      const { rx } = this.#handles(stream);
+      if (rx !== undefined) this.#options.arena.views.u32[(rx.state + Q_WAKE_FD) >>> 2] = NO_DESCRIPTOR;
+    }
+  }
+
+  #handles(stream: Stream): Pick<LcoreStream, 'rx' | 'tx' | 'outputs'> {
     const rxPort = this.#options.port(stream.rxPort);
     const txPort = this.#options.port(stream.txPort);
     return {
       rx: rxPort?.rxQueueInfo(stream.rxQueue) === undefined ? undefined : rxPort.rxQueueHandle(stream.rxQueue),
       tx: txPort?.txQueueInfo(stream.txQueue) === undefined ? undefined : txPort.txQueueHandle(stream.txQueue),
+      outputs: (stream.outputs ?? []).flatMap(({ port, queue }) => {
+        const output = this.#options.port(port);
+        return output?.txQueueInfo(queue) === undefined ? [] : [{ port, tx: output.txQueueHandle(queue) }];
+      }),
     };
   }
 
@@ -308,7 +370,8 @@ export class WorkerLcores implements Lcores {
   /** Lays out a stream's part of the arena: addresses, and the template of the packets that it may have to make. */
   #makeStream(stream: Stream, plan: ForwardingPlan): RunningStream {
     const { arena, pool, port } = this.#options;
-    const area = arena.allocateOwn(STREAM_BYTES, `the stream of port ${String(stream.rxPort)} queue ${String(stream.rxQueue)}`);
+    const bytes = STREAM_BYTES + (plan.router === undefined ? 0 : ROUTER_LISTS_BYTES);
+    const area = arena.allocateOwn(bytes, `the stream of port ${String(stream.rxPort)} queue ${String(stream.rxQueue)}`);
     const { u8, u32 } = arena.views;
     const source = port(stream.txPort)?.mac ?? new Uint8Array(6);
     u8.set(stream.peer, area + STREAM_ADDRESSES);

@@ -8,9 +8,10 @@ import { startCapture, type Capture, type CaptureOptions } from '../port/capture
 import type { ExtendedStatistic, Link, Port, PortEvent, PortInfo, PortState, PortStatistics } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
 import type { Environment } from './environment.ts';
+import { waitForInterrupt } from './interrupt-wait.ts';
 import { Packet } from './packet.ts';
 import { burstOffset, type Burst, type PacketArena } from './packet-arena.ts';
-import { pause, throwIfAborted, type Signal } from './wait.ts';
+import { EAGER_TURNS, onAbort, pause, throwIfAborted, type Signal } from './wait.ts';
 
 /** Packets that the convenient loops move at a time. */
 const BURST = 32;
@@ -25,7 +26,10 @@ export interface PacketsOptions {
   readonly queue?: number;
   /** Ends the loop, at the next packet or within `pollInterval`. */
   readonly signal?: Signal;
-  /** Milliseconds between two looks when nothing came for a while; 0 never sleeps and takes a whole CPU. Default 1. */
+  /**
+   * Milliseconds between two looks when nothing came for a while and the port cannot tell of packets (net_ring, a device with too few
+   * interrupts); one that can wakes the loop. 0 never sleeps and takes a whole CPU. Default 1.
+   */
   readonly pollInterval?: number;
 }
 
@@ -54,6 +58,8 @@ export class PacketPort implements AsyncDisposable {
   /** Memory of the packets: bursts, accessors, mbufs. */
   readonly arena: PacketArena;
   readonly #sending = new Map<number, Promise<void>>();
+  /** Ends the waits for interrupts. */
+  readonly #waits = new Set<() => void>();
   #owner: Owner | undefined;
 
   /** @internal */
@@ -102,12 +108,14 @@ export class PacketPort implements AsyncDisposable {
 
   /** Takes the device down, with what its rings hold; start() brings it back. */
   stop(): Promise<void> {
+    for (const cancel of this.#waits) cancel();
     return this.ethdev.stop();
   }
 
   /** Stops lcores that forward on the port, then the port, and gives everything back, once. */
   async close(): Promise<void> {
     await this.#owner?.stop();
+    for (const cancel of this.#waits) cancel();
     try {
       await this.ethdev.close();
     } finally {
@@ -224,7 +232,7 @@ export class PacketPort implements AsyncDisposable {
     for (let idle = 0; !ended();) {
       const count = this.state === 'started' ? this.rxBurst(queue, burst, BURST) : 0;
       if (count === 0) {
-        await pause(idle++, pollInterval);
+        if (idle++ < EAGER_TURNS || pollInterval === 0 || !(await this.#waitForPackets(queue, signal))) await pause(idle, pollInterval);
         continue;
       }
       idle = 0;
@@ -273,12 +281,34 @@ export class PacketPort implements AsyncDisposable {
    */
   handOver(owner: Owner): void {
     if (this.#owner !== undefined) this.#busy();
+    for (const cancel of this.#waits) cancel();
     this.#owner = owner;
   }
 
   /** @internal */
   takeBack(owner: Owner): void {
     if (this.#owner === owner) this.#owner = undefined;
+  }
+
+  /** Returns false at once when the queue cannot tell of packets now. */
+  async #waitForPackets(queue: number, signal: Signal | undefined): Promise<boolean> {
+    if (this.state !== 'started' || this.#owner !== undefined) return false;
+    const interrupt = this.ethdev.rxInterrupt(queue);
+    const wait = interrupt === undefined ? undefined : waitForInterrupt(interrupt);
+    if (wait === undefined) return false;
+    const { cancel, done } = wait;
+    this.#waits.add(cancel);
+    // a peer that comes, goes or changes its rings makes another wait
+    const stopEvents = this.onEvent(cancel);
+    const stopAbort = onAbort(signal, cancel);
+    try {
+      await done;
+    } finally {
+      stopAbort();
+      stopEvents();
+      this.#waits.delete(cancel);
+    }
+    return true;
   }
 
   #busy(): never {

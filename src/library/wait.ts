@@ -5,7 +5,7 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 
 /** Turns that a loop polls without a pause before it begins to sleep: a few hundred microseconds. */
-const EAGER_TURNS = 100;
+export const EAGER_TURNS = 100;
 
 /** The part of an AbortSignal that is looked at. Any AbortSignal is one. */
 export interface Signal {
@@ -22,4 +22,13 @@ export async function pause(turn: number, milliseconds: number): Promise<void> {
 /** @throws the signal's reason when it is aborted */
 export function throwIfAborted(signal: Signal | undefined): void {
   if (signal?.aborted === true) throw signal.reason instanceof Error ? signal.reason : new Error('aborted', { cause: signal.reason });
+}
+
+/** Calls `listener` when the signal is aborted, where it can tell of that (any AbortSignal can), until the returned function is called. */
+export function onAbort(signal: Signal | undefined, listener: () => void): () => void {
+  if (!(signal instanceof EventTarget)) return () => undefined;
+  signal.addEventListener('abort', listener);
+  return () => {
+    signal.removeEventListener('abort', listener);
+  };
 }

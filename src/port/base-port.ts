@@ -23,7 +23,7 @@ import type {
 } from './port.ts';
 import { lroPacketSizes } from './frame-size.ts';
 import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN, RX_OFFLOAD_VLAN_STRIP } from './offloads.ts';
-import { openQueue, type QueueFunctions } from './queue-functions.ts';
+import { openQueue, type QueueFunctions, type QueueInterrupt } from './queue-functions.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
 import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
 
@@ -356,11 +356,12 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     return this.#handle(this.#tx[queue], queue, 'transmit');
   }
 
+  rxInterrupt(queue: number): QueueInterrupt | undefined {
+    return this.#openRx(queue).interrupt;
+  }
+
   rxBurst(queue: number, mbufs: number, count: number): number {
-    const owned = this.#rx[queue];
-    if (owned === undefined) throw new RangeError(`${this.name}: no receive queue ${String(queue)}`);
-    owned.functions ??= openQueue(this.context.main, this.rxQueueHandle(queue), 'receive', MAIN_LCORE_SLOT);
-    return owned.functions.burst(mbufs, count);
+    return this.#openRx(queue).burst(mbufs, count);
   }
 
   txBurst(queue: number, mbufs: number, count: number): number {
@@ -368,6 +369,13 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     if (owned === undefined) throw new RangeError(`${this.name}: no transmit queue ${String(queue)}`);
     owned.functions ??= openQueue(this.context.main, this.txQueueHandle(queue), 'transmit', MAIN_LCORE_SLOT);
     return owned.functions.burst(mbufs, count);
+  }
+
+  #openRx(queue: number): QueueFunctions {
+    const owned = this.#rx[queue];
+    if (owned === undefined) throw new RangeError(`${this.name}: no receive queue ${String(queue)}`);
+    owned.functions ??= openQueue(this.context.main, this.rxQueueHandle(queue), 'receive', MAIN_LCORE_SLOT);
+    return owned.functions;
   }
 
   async setVlanOffloads(rxOffloads: number): Promise<void> {

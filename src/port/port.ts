@@ -8,6 +8,7 @@
  */
 import type { MacAddress } from '../net/mac-address.ts';
 import type { Mempool } from '../memory/mempool.ts';
+import type { QueueInterrupt } from './queue-functions.ts';
 import type { QueueHandle } from './queue.ts';
 
 export interface Link {
@@ -168,6 +169,12 @@ export interface Port {
   /** Handles by which a Worker opens the queue; plain data. Only after the queue was set up. */
   rxQueueHandle(queue: number): QueueHandle;
   txQueueHandle(queue: number): QueueHandle;
+
+  /**
+   * How a receive queue tells that packets have come, for the thread that owns it and wants to sleep (rte_eth_dev_rx_intr_enable and
+   * its like); undefined where the driver has to be polled. Only after the queue was set up.
+   */
+  rxInterrupt(queue: number): QueueInterrupt | undefined;
 
   /**
    * Receives up to `count` packets into the u32 array at arena offset `mbufs`; returns how many (0 when nothing is there).

@@ -9,15 +9,21 @@ import { PACKET_FRAME_BYTES, PACKET_FRAMES } from '../ring/packet-ring-layout.ts
 import {
   Q_CAPTURE,
   Q_FREE,
+  Q_INTERRUPT_FD,
   Q_LCORE,
   Q_NOTIFY,
+  Q_NOTIFY_FD,
+  Q_STATE,
   Q_STRIP_VLAN,
   Q_UNFINISHED,
   Q_WAITING,
+  QUEUE_STOPPED,
   WAITING_COUNT,
   WAITING_FIRST,
   WAITING_HANDLES,
 } from '../ring/queue-layout.ts';
+import { NO_DESCRIPTOR } from '../ring/virtqueue.ts';
+import { clearEventFd } from '../system/event-fd.ts';
 import { captureReceived, captureSent } from './capture-queue.ts';
 import { receiveFromFile, transmitToFile } from './pcap-queue.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
@@ -38,7 +44,19 @@ interface DataPath {
   readonly noticeBytes?: (u32: Uint32Array, queue: number) => number;
   /** What is called instead of the kernel alone. */
   readonly bursts?: { readonly receive: BurstMaker; readonly transmit: BurstMaker };
+  /** How a receive queue tells that packets have come; undefined: it has to be polled. */
+  readonly interrupt?: DataPathInterrupt;
 }
+
+type DataPathInterrupt =
+  /** The socket or tap itself, readable for as long as there are packets. */
+  | { readonly kind: 'readable' }
+  /** An eventfd, and kernels that ask the other side to signal it. */
+  | {
+      readonly kind: 'signalled';
+      readonly arm: (kernels: Kernels) => (queue: number) => number;
+      readonly disarm: (kernels: Kernels) => (queue: number) => void;
+    };
 
 const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
   'virtqueue-driver': {
@@ -46,11 +64,13 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     transmit: (kernels) => kernels.splitDriverTransmit,
     room: (kernels) => kernels.splitDriverReclaim,
     notifies: true,
+    interrupt: { kind: 'signalled', arm: (kernels) => kernels.splitDriverArm, disarm: (kernels) => kernels.splitDriverDisarm },
   },
   'virtqueue-device': {
     receive: (kernels) => kernels.splitDeviceDequeue,
     transmit: (kernels) => kernels.splitDeviceEnqueue,
     notifies: true,
+    interrupt: { kind: 'signalled', arm: (kernels) => kernels.splitDeviceArm, disarm: (kernels) => kernels.splitDeviceDisarm },
   },
   null: { receive: (kernels) => kernels.nullReceive, transmit: (kernels) => kernels.nullTransmit, notifies: false },
   ring: { receive: (kernels) => kernels.ringReceive, transmit: (kernels) => kernels.ringTransmit, notifies: false },
@@ -63,6 +83,7 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     // The kernel sends what is in the ring and returns the bytes of that, whatever it was given. Told of more bytes written than there
     // were, libuv goes on behind the end of its list of buffers and spoils memory (uv__fs_buf_offset). What it is given is never read.
     noticeBytes: (u32, queue) => (u32[(queue + PACKET_FRAMES) >>> 2] ?? 0) * (u32[(queue + PACKET_FRAME_BYTES) >>> 2] ?? 0),
+    interrupt: { kind: 'readable' },
   },
   pcap: {
     receive: (kernels) => kernels.pcapReceive,
@@ -76,6 +97,7 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     room: (kernels) => kernels.xdpRoom,
     notifies: false,
     bursts: { receive: receiveFromSocket, transmit: transmitToSocket },
+    interrupt: { kind: 'readable' },
   },
   tap: {
     receive: (kernels) => kernels.tapReceive,
@@ -85,6 +107,7 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
       receive: (views, queue, _kernel, kernels) => receiveFromTap(views, queue, kernels),
       transmit: (views, queue, _kernel, kernels) => transmitToTap(views, queue, kernels),
     },
+    interrupt: { kind: 'readable' },
   },
 };
 
@@ -144,10 +167,64 @@ function stripping(context: KernelContext, state: number, burst: Burst): Burst {
   };
 }
 
+/** What a thread that wants to sleep until packets come does with a receive queue (rte_eth_dev_rx_intr_*). */
+export interface QueueInterrupt {
+  /**
+   * What to wait for until it is readable: an eventfd, a socket, a tap. Undefined while the queue does not run, when nothing comes, and
+   * also where the device has no interrupt for the queue: `available` tells which. It may be another one after every sleep.
+   */
+  descriptor(): number | undefined;
+  /** False: the queue runs and cannot tell of packets: poll it. */
+  available(): boolean;
+  /**
+   * Asks the device to signal. Then poll or sleep, and disarmInterrupt() before the queue is used again.
+   * @returns false when packets are there already
+   */
+  armInterrupt(): boolean;
+  /** Takes that back. @param signalled the descriptor was readable */
+  disarmInterrupt(signalled: boolean): void;
+}
+
 export interface QueueFunctions {
   readonly burst: (mbufs: number, count: number) => number;
   /** Transmit queues: at least how many packets of one segment would be taken now. */
   readonly room: (wanted: number) => number;
+  /** Receive queues that can tell of packets. */
+  readonly interrupt: QueueInterrupt | undefined;
+}
+
+/** Whether receive queues of this kind can tell of packets at all. */
+export function hasInterrupts(kind: QueueKind): boolean {
+  return dataPaths[kind].interrupt !== undefined;
+}
+
+function makeInterrupt({ kernels, views }: KernelContext, state: number, way: DataPathInterrupt): QueueInterrupt {
+  const { u32, i32 } = views;
+  const stateIndex = (state + Q_STATE) >>> 2;
+  const descriptorIndex = (state + (way.kind === 'readable' ? Q_NOTIFY_FD : Q_INTERRUPT_FD)) >>> 2;
+  const stopped = (): boolean => Atomics.load(i32, stateIndex) === QUEUE_STOPPED;
+  const descriptor = (): number | undefined => {
+    if (stopped()) return undefined;
+    const fd = u32[descriptorIndex] ?? NO_DESCRIPTOR;
+    return fd === NO_DESCRIPTOR ? undefined : fd;
+  };
+  const available = (): boolean => stopped() || u32[descriptorIndex] !== NO_DESCRIPTOR;
+  if (way.kind === 'readable') {
+    // it stays readable until the packets are taken: there is nothing to ask for, and nothing to take back
+    return { descriptor, available, armInterrupt: () => true, disarmInterrupt: () => undefined };
+  }
+  const arm = way.arm(kernels);
+  const disarm = way.disarm(kernels);
+  return {
+    descriptor,
+    available,
+    armInterrupt: () => arm(state) !== 0,
+    disarmInterrupt(signalled) {
+      disarm(state);
+      const fd = signalled ? descriptor() : undefined;
+      if (fd !== undefined) clearEventFd(fd);
+    },
+  };
 }
 
 /**
@@ -181,6 +258,7 @@ export function openQueue(
     : (path.bursts?.[direction](views, state, kernel, kernels) ?? ((mbufs, count) => kernel(state, mbufs, count)));
   return {
     burst: (direction === 'transmit' ? finishing : stripping)(context, state, burst),
+    interrupt: direction === 'transmit' || path.interrupt === undefined ? undefined : makeInterrupt(context, state, path.interrupt),
     room:
       reclaim === undefined
         ? (wanted) => wanted

@@ -32,8 +32,8 @@ import {
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
-import { Q_NOTIFY, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
-import { DriverQueue, MAIN_LCORE_SLOT } from '../ring/virtqueue.ts';
+import { Q_INTERRUPT_FD, Q_NOTIFY, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
+import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
@@ -292,8 +292,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
     if (queueSize === undefined && descriptors !== 0 && descriptors !== size) {
       this.context.log(`${name}: Warning: nb_desc(${String(descriptors)}) is not equal to vq size (${String(size)}), fall to vq size`);
     }
-    const { addressHigh = 0 } = this.#offer ?? {};
-    const queue = new DriverQueue(this.context.arena, { name, size, port: this.id, pool, addressHigh });
+    const { addressHigh = 0, physicalAddresses = 0, legacy: onePiece = false } = this.#offer ?? {};
+    const queue = new DriverQueue(this.context.arena, { name, size, port: this.id, pool, addressHigh, physicalAddresses, onePiece });
     return { queue, descriptors: descriptors === 0 || queueSize === undefined ? size : Math.min(descriptors, size) };
   }
 
@@ -391,7 +391,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
     }
     this.#up = true;
     // the device finds buffers at once, not only when an lcore first looks
-    for (const queue of this.rxQueues) {
+    for (const [pair, queue] of this.rxQueues.entries()) {
+      queue.set(Q_INTERRUPT_FD, this.#backend.receiveInterrupt?.(pair) ?? NO_DESCRIPTOR);
       this.#fill(queue);
       if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
     }

@@ -16,13 +16,17 @@ import * as ethernet from '../net/ethernet.kernel.ts';
 import * as finishChecksum from '../net/finish-checksum.kernel.ts';
 import * as finishPacket from '../net/finish-packet.kernel.ts';
 import * as gather from '../net/gather.kernel.ts';
+import * as flowTable from '../net/flow-table.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
+import * as lpm from '../net/lpm.kernel.ts';
 import * as markVlan from '../net/mark-vlan.kernel.ts';
 import * as recompute from '../net/recompute-checksums.kernel.ts';
+import * as router from '../net/router.kernel.ts';
 import * as vlan from '../net/vlan.kernel.ts';
 import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as capture from './capture.kernel.ts';
+import * as interrupt from './interrupt.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
 import * as pcap from './pcap-queue.kernel.ts';
 import * as tap from './tap-queue.kernel.ts';
@@ -49,6 +53,11 @@ export interface Kernels {
   readonly splitDriverRefill: (queue: number, lcore: number) => number;
   readonly splitDeviceDequeue: BurstKernel;
   readonly splitDeviceEnqueue: BurstKernel;
+  /** Ask the other side to notify: 1, or 0 when there is something already. */
+  readonly splitDriverArm: (queue: number) => number;
+  readonly splitDriverDisarm: (queue: number) => void;
+  readonly splitDeviceArm: (queue: number) => number;
+  readonly splitDeviceDisarm: (queue: number) => void;
   readonly nullReceive: BurstKernel;
   readonly nullTransmit: BurstKernel;
   readonly ringReceive: BurstKernel;
@@ -85,6 +94,10 @@ export interface Kernels {
   readonly answerRequests: (mbufs: number, count: number, mac: number, lcore: number) => number;
   readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
   readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
+  readonly flowHash: (key: number) => number;
+  readonly flowLookup: (table: number, key: number) => number;
+  readonly lpmLookup: (table: number, address: number, bytes: number) => number;
+  readonly routePackets: (router: number, mbufs: number, count: number, lists: number, outputs: number, lcore: number) => number;
   readonly markVlan: (mbufs: number, count: number, tci: number) => void;
 }
 
@@ -112,11 +125,15 @@ const javascript: Kernels = {
   ...finishChecksum,
   ...finishPacket,
   ...gather,
+  ...flowTable,
   ...generate,
+  ...lpm,
   ...recompute,
+  ...router,
   ...markVlan,
   ...vlan,
   ...finishTransmit,
+  ...interrupt,
   ...ring,
   ...nothing,
   ...pcap,

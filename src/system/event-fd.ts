@@ -40,6 +40,15 @@ export function clearEventFd(fd: number): boolean {
   }
 }
 
+const dup = bindNative('dup', 'i32', ['i32']);
+
+/** Another descriptor of the same file, to be closed by the caller: the number of the first may be closed, and used anew, meanwhile. */
+export function duplicateFd(fd: number): number {
+  const { value, errno } = dup(fd);
+  if (value < 0) throw systemError(`descriptor ${String(fd)}`, 'dup', errno);
+  return value;
+}
+
 export function closeFd(fd: number): void {
   try {
     closeSync(fd);

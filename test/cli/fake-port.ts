@@ -200,6 +200,10 @@ export class FakePort implements Port {
   txQueueHandle(queue: number): QueueHandle {
     return { kind: 'null', port: this.id, queue, state: 0 };
   }
+  rxInterrupt(): undefined {
+    return undefined;
+  }
+
   rxBurst(): number {
     return 0;
   }
@@ -242,6 +246,10 @@ export class FakeLcores implements Lcores {
 
   setVerbose(level: number): void {
     this.verbose = level;
+  }
+
+  sleeps(): [] {
+    return [];
   }
 
   clearCounters(): void {

@@ -42,6 +42,9 @@ describe('the csum engine', () => {
       csum: bench.settings,
       held: bench.list,
       lcore: 0,
+      outputs: [],
+      router: 0,
+      lists: 0,
       context: { target: 'wasm', views: ring.arena.views, kernels: ring.kernels },
       receive() {
         const packets = arriving.shift() ?? [];

@@ -11,7 +11,7 @@ import { constants, openSync } from 'node:fs';
 import type { Arena } from '../../memory/arena.ts';
 import type { MacAddress } from '../../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
-import { Q_INTERRUPT_FD, Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
+import { Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
 import type { DriverQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
@@ -124,6 +124,10 @@ export class VhostNet implements VirtioBackend {
       this.#tap?.setMac(mac);
       this.#mac = mac;
     });
+  }
+
+  receiveInterrupt(pair: number): number | undefined {
+    return this.#descriptors[2 * pair]?.call;
   }
 
   close(): Promise<void> {
@@ -253,7 +257,6 @@ export class VhostNet implements VirtioBackend {
     this.#ask(device, 'NET_SET_BACKEND', encodeVringFile(ring, this.#tap?.queues[pair] ?? NO_FILE));
     this.#started = [...this.#started, index];
     queue.set(Q_NOTIFY_FD, kick);
-    queue.set(Q_INTERRUPT_FD, call);
   }
 
   #applyMtu(tap: Tap, mtu: number): void {

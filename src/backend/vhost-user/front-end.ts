@@ -6,7 +6,7 @@
  * @module
  */
 import type { Arena } from '../../memory/arena.ts';
-import { Q_INTERRUPT_FD, Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
+import { Q_NOTIFY_FD } from '../../ring/queue-layout.ts';
 import type { DriverQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
@@ -172,6 +172,10 @@ export class VhostUserFrontEnd implements VirtioBackend {
     }
   }
 
+  receiveInterrupt(pair: number): number | undefined {
+    return this.#descriptors[2 * pair]?.call;
+  }
+
   close(): Promise<void> {
     if (this.#open) {
       this.#open = false;
@@ -202,8 +206,13 @@ export class VhostUserFrontEnd implements VirtioBackend {
   }
 
   async #shareMemory(connection: VhostUserConnection): Promise<void> {
-    const { guestAddress, bytes, userAddress } = this.#options.arena.publishedRegion;
-    const region = { guestAddress: BigInt(guestAddress), size: BigInt(bytes), userAddress: BigInt(userAddress), fileOffset: 0n };
+    const { guestAddress, bytes, userAddress, fileOffset } = this.#options.arena.publishedRegion;
+    const region = {
+      guestAddress: BigInt(guestAddress),
+      size: BigInt(bytes),
+      userAddress: BigInt(userAddress),
+      fileOffset: BigInt(fileOffset),
+    };
     await this.#tell(connection, REQUEST.SET_MEM_TABLE, encodeMemoryTable([region]), [this.#options.arena.publishedFile]);
   }
 
@@ -215,7 +224,6 @@ export class VhostUserFrontEnd implements VirtioBackend {
     connection.send(REQUEST.SET_VRING_ADDR, 0, encodeVringAddress(address));
     connection.send(REQUEST.SET_VRING_KICK, 0, encodeU64(BigInt(index)), [this.#ring(index).kick]);
     ring.set(Q_NOTIFY_FD, this.#ring(index).kick);
-    ring.set(Q_INTERRUPT_FD, this.#ring(index).call);
   }
 
   /** The part of the conversation that needs no rings. */

@@ -5,6 +5,13 @@
  */
 import type { KernelContext } from '../../ring/kernels.ts';
 
+/** A transmit queue that packets may leave by. */
+export interface EngineOutput {
+  readonly port: number;
+  /** Sends the `count` packets listed at arena offset `from`, drops what is not taken, and counts. */
+  readonly send: (from: number, count: number) => void;
+}
+
 /** One stream as its lcore sees it. Everything here is ready when begin() runs; nothing on the burst path allocates. */
 export interface EngineStream {
   readonly rxPort: number;
@@ -25,6 +32,11 @@ export interface EngineStream {
   /** Cache slot of this lcore, for kernels that take or give mbufs. */
   readonly lcore: number;
   readonly context: KernelContext;
+  /** For routing engines: what the packets may leave by. */
+  readonly outputs: readonly EngineOutput[];
+  /** Arena offset of the router (src/net/router-layout.ts), and of room for its lists of packets by output; 0 without one. */
+  readonly router: number;
+  readonly lists: number;
   /** Receives a burst into `mbufs` and counts it. */
   receive(): number;
   /** Sends the first `count` of `mbufs`, tries again where the plan says so, drops the rest, and counts. */

@@ -11,12 +11,16 @@ import { fiveTupleSwap } from './five-tuple-swap.ts';
 import { flowgen } from './flowgen.ts';
 import { icmpecho } from './icmpecho.ts';
 import { io } from './io.ts';
+import { l3fwd } from './l3fwd.ts';
 import { mac } from './mac.ts';
 import { macswap } from './macswap.ts';
 import { rxonly } from './rxonly.ts';
 import { txonly } from './txonly.ts';
 
 const engines: readonly ForwardingEngine[] = [io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, fiveTupleSwap];
+
+/** Engines that need more than streams: testpmd has no use for them. */
+const routingEngines: readonly ForwardingEngine[] = [l3fwd];
 
 export const engineNames: readonly string[] = engines.map(({ name }) => name);
 
@@ -49,7 +53,7 @@ async function registerTypeScript(): Promise<void> {
  * @throws VirtioError ENOENT or EINVAL, naming the module
  */
 export async function loadEngine(name: string): Promise<ForwardingEngine> {
-  const known = engines.find((engine) => engine.name === name);
+  const known = [...engines, ...routingEngines].find((engine) => engine.name === name);
   if (known !== undefined) return known;
   try {
     if (/\.[cm]?ts$/.test(name)) await registerTypeScript();
