@@ -73,7 +73,8 @@ export class ControlQueue implements RingPlace {
     const usedAt = roundUp(bytes.descriptors + bytes.available);
     const bufferAt = usedAt + roundUp(bytes.used);
     this.#bytes = bufferAt + PAGE;
-    this.#allocation = arena.allocatePublished(this.#bytes, what, PAGE);
+    // in one piece for a device that is told physical addresses, too
+    this.#allocation = arena.allocatePublished(this.#bytes, what, 2 ** Math.ceil(Math.log2(this.#bytes)));
     try {
       this.#state = new QueueState(arena, what, 0);
     } catch (error) {

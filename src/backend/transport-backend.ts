@@ -25,6 +25,7 @@ import { readNetConfig, VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from './ne
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
@@ -42,7 +43,12 @@ import type { VirtioTransport } from './virtio-transport.ts';
 const WATCH_MILLISECONDS = 1000;
 /** Taken whenever they are offered, whatever the port wants. */
 const OWN_FEATURES =
-  VIRTIO_F_ACCESS_PLATFORM | VIRTIO_F_NOTIFICATION_DATA | VIRTIO_NET_F_MAC | VIRTIO_NET_F_STATUS | VIRTIO_NET_F_SPEED_DUPLEX;
+  VIRTIO_F_ANY_LAYOUT |
+  VIRTIO_F_ACCESS_PLATFORM |
+  VIRTIO_F_NOTIFICATION_DATA |
+  VIRTIO_NET_F_MAC |
+  VIRTIO_NET_F_STATUS |
+  VIRTIO_NET_F_SPEED_DUPLEX;
 /** Of readInterruptStatus(). */
 const INTERRUPT_CONFIGURATION = 2;
 /** Interrupts by their numbers: the configuration's, then one for each receive queue. */
@@ -297,8 +303,7 @@ export class TransportBackend implements VirtioBackend {
     const size = transport.legacy ? limit : Math.min(CONTROL_SIZE, 2 ** Math.floor(Math.log2(limit)));
     if (this.#control?.size !== size) {
       this.#control?.close();
-      const high = transport.addressHigh;
-      this.#control = new ControlQueue(this.#options.arena, this.peer, size, (offset) => ({ low: offset, high }));
+      this.#control = new ControlQueue(this.#options.arena, this.peer, size, (offset) => transport.addressOf(offset));
     }
     this.#control.reset();
     this.#control.setNotification(await transport.setRing(ring, this.#control, undefined));
