@@ -8,7 +8,8 @@ import { createMempool, type Mempool } from '../memory/mempool.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { startCapture } from '../port/capture.ts';
 import type { PortContext } from '../port/context.ts';
-import { createPort, createPorts, driverNames } from '../port/drivers.ts';
+import { parsePciAddress } from '../pci/address.ts';
+import { createPort, createPorts, driverNames, memoryDemand, type FailedPort } from '../port/drivers.ts';
 import type { Port } from '../port/port.ts';
 import { loadKernels } from '../ring/kernels.ts';
 import { availableCpus, numaNodes, onlineCpus, pinThread } from '../system/cpu.ts';
@@ -24,6 +25,7 @@ import { runNonInteractive, type StandardInput } from './non-interactive.ts';
 import { announceOptions, Session } from './session.ts';
 import { sessionOptions } from './session/from-arguments.ts';
 import { onTermination } from './session/termination.ts';
+import { selectPciDevices, warnOfFailedDevices } from './pci-devices.ts';
 import { runShell } from './shell.ts';
 import { planMemory } from './testpmd-memory.ts';
 import { versionText } from './version.ts';
@@ -106,20 +108,23 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   const forwarding = eal.lcores.filter(({ id }) => id !== eal.mainLcore);
   if (main === undefined) throw new VirtioError(`main lcore ${String(eal.mainLcore)} is not among the lcores`, { code: 'EINVAL' });
   pinThread(main.cpus);
+  const pciDevices = selectPciDevices(eal, warn);
   const memory = planMemory({
-    ports: eal.vdevs.length,
+    ports: pciDevices.length + eal.vdevs.length,
     forwardingLcores: forwarding.length,
     mbufs: testpmd.totalNumMbufs,
     mbufSize: testpmd.mbufSize,
     cacheSize: testpmd.mbcache,
     memoryMb: eal.memoryMb,
   });
+  const demand = memoryDemand(eal.vdevs);
   const arena = new Arena({
     bytes: memory.bytes,
     ownBytes: memory.ownBytes,
     peerBytes: eal.peerMemMb * 1024 * 1024,
-    pageSize: eal.noHuge ? 4096 : 'auto',
-    hugeDirectory: eal.hugeDir,
+    pageSize: eal.noHuge ? 4096 : (demand.pageSize ?? 'auto'),
+    hugeDirectory: demand.pageSize === undefined ? eal.hugeDir : undefined,
+    publishedPath: demand.publishedPath,
     filePrefix: eal.filePrefix,
     warn: (message) => {
       warn(`EAL: ${message}`);
@@ -159,15 +164,19 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   launching.catch(() => undefined);
   const { ports, failed } = await createPorts(
     context,
-    eal.vdevs.map(({ name, text }) => (text === '' ? name : `${name},${text}`)),
+    // those of the PCI bus come first
+    [...pciDevices, ...eal.vdevs].map(({ name, text }) => (text === '' ? name : `${name},${text}`)),
   );
   // the session closes its ports itself; this is for the ways that lead past it
   cleanup.defer(() => closeAll(ports));
-  for (const { text, error } of failed) {
+  const isPci = ({ text }: FailedPort): boolean => parsePciAddress(text.split(',', 1)[0] ?? '') !== undefined;
+  warnOfFailedDevices(failed.filter(isPci), eal.allow.length > 0, warn);
+  const failedVdevs = failed.filter((port) => !isPci(port));
+  for (const { text, error } of failedVdevs) {
     warn(error.message);
     warn(`vdev_probe(): failed to initialize ${text.split(',', 1)[0] ?? text} device`);
   }
-  if (failed.length > 0) warn('EAL: Bus (vdev) probe failed.');
+  if (failedVdevs.length > 0) warn('EAL: Bus (vdev) probe failed.');
   if (ports.length === 0) warn('testpmd: No probed ethernet devices');
   const lcores = await launching;
   later.lcores = lcores;

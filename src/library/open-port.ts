@@ -201,8 +201,10 @@ async function configure(environment: Environment, port: Port, queues: number, o
  * ```ts
  * await using port = await openPort('virtio_user', { path: '/tmp/vhost.sock' });
  * await using other = await openPort('net_vhost0,iface=/tmp/s.sock,queues=2');
+ * await using card = await openPort('0000:00:10.0', { queues: 4 });
  * ```
- * @param device name of a driver, with a number at its end or without; or device arguments as `--vdev` of testpmd takes them
+ * @param device name of a driver, with a number at its end or without; the address of a PCI device; or device arguments as `--vdev` and
+ * `-a` of testpmd take them
  * @param options keys of the device as in its arguments, and what every driver takes
  * @throws VirtioError ENODEV for an unknown driver, EINVAL for keys and values that it does not accept, ENOENT or
  * ECONNREFUSED when nobody listens on the socket, EADDRINUSE when somebody else does, ENOMEM

@@ -7,6 +7,7 @@
  */
 import { parseMac } from '../net/mac-address.ts';
 import type { MacAddress } from '../net/mac-address.ts';
+import { parsePciAddress } from '../pci/address.ts';
 import { VirtioError } from '../system/error.ts';
 
 export interface DeviceArgument {
@@ -16,7 +17,7 @@ export interface DeviceArgument {
 }
 
 export interface Devargs {
-  /** Device name: `virtio_user0`, `net_vhost1`. */
+  /** Device name: `virtio_user0`, `net_vhost1`; a PCI address with its domain: `0000:00:10.0`. */
   readonly name: string;
   /** Everything after the first comma, as typed. */
   readonly text: string;
@@ -64,7 +65,7 @@ export function parseDevargs(text: string): Devargs {
   if (name === '') throw invalid(`device "${text}": the name before the first comma is empty`);
   if (!/^[A-Za-z0-9_.:-]+$/.test(name)) throw invalid(`device "${name}": a name has letters, digits and _ . : - only`);
   const rest = comma < 0 ? '' : text.slice(comma + 1);
-  return { name, text: rest, args: rest === '' ? [] : splitArguments(name, rest) };
+  return { name: parsePciAddress(name) ?? name, text: rest, args: rest === '' ? [] : splitArguments(name, rest) };
 }
 
 /**

@@ -15,6 +15,10 @@ import type { Port } from './port.ts';
 import { ringDriver } from './ring.ts';
 import { tapDriver } from './tap.ts';
 import { vhost } from './vhost.ts';
+import { parsePciAddress } from '../pci/address.ts';
+import { virtioPci } from './virtio-pci.ts';
+import { joinDemands, type MemoryDemand } from './memory-demand.ts';
+import { virtioQtest } from './virtio-qtest.ts';
 import { virtioUser } from './virtio-user.ts';
 
 export interface PortDriver {
@@ -25,17 +29,20 @@ export interface PortDriver {
   readonly serves: boolean;
   /** It takes `queues=`: the number of queue pairs is agreed with the other side. */
   readonly agreesOnQueues: boolean;
+  /** What such a device needs of the memory; absent: nothing in particular. @throws VirtioError EINVAL for its arguments */
+  readonly memory?: (devargs: Devargs) => MemoryDemand;
   /** @throws VirtioError for arguments it does not accept, or when the device is not there */
   readonly create: (context: PortContext, id: number, devargs: Devargs) => Promise<Port>;
 }
 
-const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, tapDriver, afPacket, afXdp];
+const drivers: readonly PortDriver[] = [virtioUser, vhost, nullDriver, ringDriver, pcapDriver, tapDriver, afPacket, afXdp, virtioQtest];
 
-/** Every name that a device may start with. */
+/** Every name that a virtual device may start with. */
 export const driverNames: readonly string[] = drivers.flatMap(({ name, aliases }) => [name, ...aliases]);
 
-/** The driver of a device by its name, the number at its end aside. */
+/** The driver of a device by its name, the number at its end aside; that of a PCI device by its address. */
 export function findDriver(deviceName: string): PortDriver | undefined {
+  if (parsePciAddress(deviceName) !== undefined) return virtioPci;
   const wanted = deviceName.replace(/\d+$/, '');
   return drivers.find(({ name, aliases }) => name === wanted || aliases.includes(wanted));
 }
@@ -55,8 +62,25 @@ export function requireDriver(deviceName: string): PortDriver {
   if (driver !== undefined) return driver;
   const near = nearestName(deviceName.replace(/\d+$/, ''), driverNames);
   throw new VirtioError(
-    `no driver for device "${deviceName}"; ${near === undefined ? '' : `did you mean ${near}? `}known: ${drivers.map(({ name }) => name).join(', ')}`,
+    `no driver for device "${deviceName}"; ${near === undefined ? '' : `did you mean ${near}? `}known: ${drivers.map(({ name }) => name).join(', ')}; a PCI device is named by its address, as in 0000:00:04.0`,
     { code: 'ENODEV' },
+  );
+}
+
+/**
+ * What all of these devices need of the memory that they share.
+ * @throws VirtioError EINVAL when it cannot be had at once
+ */
+export function memoryDemand(devices: readonly Devargs[]): MemoryDemand {
+  return joinDemands(
+    devices.map((devargs) => {
+      try {
+        return findDriver(devargs.name)?.memory?.(devargs) ?? {};
+      } catch {
+        // the device's own failure, when it is made; the others go on
+        return {};
+      }
+    }),
   );
 }
 

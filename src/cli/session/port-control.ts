@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Mempool } from '../../memory/mempool.ts';
 import { formatMac } from '../../net/mac-address.ts';
+import { parsePciAddress } from '../../pci/address.ts';
 import { frameOverhead } from '../../port/frame-size.ts';
 import { RX_OFFLOAD_RSS_HASH, TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 import type { Port, PortConfiguration, PortEvent } from '../../port/port.ts';
@@ -310,11 +311,12 @@ export class PortControl {
     output.say('Done');
   }
 
-  /** `identifier` is what --vdev takes: `net_vhost1,iface=/tmp/s.sock`. */
+  /** `identifier` is what --vdev or -a takes: `net_vhost1,iface=/tmp/s.sock`, `0000:00:10.0`. */
   async attach(identifier: string): Promise<void> {
     const { ports, forwarding, output, attachPort } = this.#context;
     output.say('Attaching a new port...');
-    const name = identifier.split(',', 1)[0] ?? identifier;
+    const [text = identifier] = identifier.split(',', 1);
+    const name = parsePciAddress(text) ?? text;
     const existing = ports.byName(name);
     if (existing !== undefined) {
       output.warn('EAL: Failed to attach device on primary process');
