@@ -12,11 +12,12 @@
  * mmap(MAP_FIXED), huge pages and other processes' memory can share at the same offsets.
  * @module
  */
-import { openSync, unlinkSync } from 'node:fs';
+import { fstatSync, openSync, statSync, unlinkSync } from 'node:fs';
 import { guardFromBusErrors } from '../system/bus-error.ts';
 import { closeFd } from '../system/event-fd.ts';
 import { VirtioError } from '../system/error.ts';
-import { hugeMountAt, hugePagePools } from '../system/hugepages.ts';
+import { errnoText } from '../system/ffi.ts';
+import { filePageSize, hugeMountAt, hugePagePools } from '../system/hugepages.ts';
 import {
   addFileSeals,
   addressOf,
@@ -60,6 +61,11 @@ export interface ArenaOptions {
   readonly pageSize?: number | 'auto';
   /** Directory of a mounted hugetlbfs; page size and quota follow the mount. */
   readonly hugeDirectory?: string | undefined;
+  /**
+   * A file to have the published part in, for somebody who has mapped the whole of it (QEMU's guest memory): its offset in the file is its
+   * offset in the arena. Default: a file of the arena's own.
+   */
+  readonly publishedPath?: string | undefined;
   /** Prefix of the names under which the memory shows in /proc and on hugetlbfs. Default `rte`. */
   readonly filePrefix?: string;
   /** Takes warnings; default: process.emitWarning. */
@@ -70,6 +76,17 @@ export interface ArenaOptions {
 export interface ArenaShare {
   readonly memory: object;
   readonly base: number;
+}
+
+/** The published part, as a device is told of it. */
+export interface PublishedRegion {
+  /** Arena offset of its first byte. */
+  readonly guestAddress: number;
+  readonly bytes: number;
+  /** Address of its first byte in this process. */
+  readonly userAddress: number;
+  /** Where it begins in its file. */
+  readonly fileOffset: number;
 }
 
 /** Typed views of the whole arena, for this thread. */
@@ -114,6 +131,16 @@ function choosePages(bytes: number, options: ArenaOptions, warn: (message: strin
   if (options.hugeDirectory !== undefined) {
     const mount = hugeMountAt(options.hugeDirectory);
     return { pageSize: mount.pageSize, directory: mount.directory };
+  }
+  if (options.publishedPath !== undefined) {
+    const pageSize = filePageSize(options.publishedPath);
+    if (pageSize !== undefined && pageSize > 4 * KIB) {
+      // a huge page's place in the file would have to be one in the arena as well, whose base V8 chooses
+      throw new VirtioError(`${options.publishedPath} is on hugetlbfs; the file must have pages of 4 KiB (in /dev/shm, for one)`, {
+        code: 'EINVAL',
+      });
+    }
+    return { pageSize: 4 * KIB, directory: undefined };
   }
   const wanted = options.pageSize ?? 'auto';
   if (wanted !== 'auto') {
@@ -161,6 +188,30 @@ function openPublishedFile(prefix: string, choice: PageChoice): number {
   }
 }
 
+/**
+ * Opens the file of somebody else, that holds `end` bytes at least.
+ * @throws VirtioError when it is not there, no file, or too small
+ */
+function openForeignFile(path: string, end: number): number {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r+');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
+    throw new VirtioError(`${path}: ${errnoText(code)}; it is the file that QEMU has its memory in`, { code, cause });
+  }
+  const status = fstatSync(fd);
+  if (status.isFile() && status.size >= end) return fd;
+  closeFd(fd);
+  throw new VirtioError(
+    status.isFile()
+      ? `${path} has ${String(Math.floor(status.size / MIB))} MiB, and rings and packets need it to have ${String(Math.ceil(end / MIB))}: ` +
+          `start QEMU with more, or ask for less with --total-num-mbufs`
+      : `${path} is no file`,
+    { code: 'EINVAL' },
+  );
+}
+
 export class Arena {
   /** Address of offset 0 in this process. */
   readonly base: number;
@@ -174,6 +225,8 @@ export class Arena {
   readonly window: Zone;
   /** Descriptor of the published part's file. */
   readonly publishedFile: number;
+  /** Where the published part begins in that file. */
+  readonly #fileOffset: number;
   readonly views: ArenaViews;
   readonly #memory: WebAssembly.Memory;
   /** Offset of the counter of faults. */
@@ -220,18 +273,21 @@ export class Arena {
     this.published = new Zone('the memory for rings and packets (-m)', publishedStart, publishedEnd, this.base);
     this.window = new Zone('the address window for peers (--peer-mem)', windowStart, Math.max(windowStart, windowEnd), this.base);
 
+    this.#fileOffset = options.publishedPath === undefined ? 0 : publishedStart;
     const ownPage = choice.pageSize === HUGE_PAGE && choice.directory === undefined ? HUGE_PAGE : 4 * KIB;
     const ownFile = createMemoryFile(`${prefix}-dpdk-ts-own`, ownPage);
     let publishedFile = -1;
     try {
       resizeFile(ownFile, ownBytes, 'memory for states');
       this.#map('memory for states', ownStart, ownBytes, ownFile, ownPage);
-      publishedFile = openPublishedFile(prefix, choice);
       const what = `${String(bytes / MIB)} MiB of packet memory on pages of ${String(choice.pageSize / KIB)} KiB`;
-      resizeFile(publishedFile, bytes, what);
-      // a peer that trusts the size of the file must not be hurt by us, nor we by a peer that cuts it
-      if (choice.directory === undefined) addFileSeals(publishedFile, F_SEAL_SHRINK | F_SEAL_GROW);
-      this.#map(what, publishedStart, bytes, publishedFile, choice.pageSize);
+      if (options.publishedPath === undefined) {
+        publishedFile = openPublishedFile(prefix, choice);
+        resizeFile(publishedFile, bytes, what);
+        // a peer that trusts the size of the file must not be hurt by us, nor we by a peer that cuts it
+        if (choice.directory === undefined) addFileSeals(publishedFile, F_SEAL_SHRINK | F_SEAL_GROW);
+      } else publishedFile = openForeignFile(options.publishedPath, publishedEnd);
+      this.#map(what, publishedStart, bytes, publishedFile, choice.pageSize, this.#fileOffset);
       this.protectWindow(windowStart, this.window.end - windowStart);
     } catch (error) {
       if (publishedFile >= 0) closeFd(publishedFile);
@@ -266,11 +322,11 @@ export class Arena {
     );
   }
 
-  #map(what: string, offset: number, bytes: number, fd: number, pageSize: number): void {
+  #map(what: string, offset: number, bytes: number, fd: number, pageSize: number, fileOffset = 0): void {
     // ordinary pages come one by one as they are used; huge pages must be there before a store needs them
     const populate = pageSize > 4 * KIB ? MAP_POPULATE : 0;
     try {
-      mapMemory(what, this.base + offset, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED | populate, fd, 0);
+      mapMemory(what, this.base + offset, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED | populate, fd, fileOffset);
     } catch (cause) {
       throw new VirtioError(
         `${what}: too few free huge pages; free some, raise /proc/sys/vm/nr_hugepages, ask for less with -m, or give --no-huge (pageSize: 4096 in the library)`,
@@ -334,9 +390,15 @@ export class Arena {
   }
 
   /** The one region that a device is told: guest addresses are arena offsets. */
-  get publishedRegion(): { readonly guestAddress: number; readonly bytes: number; readonly userAddress: number } {
+  get publishedRegion(): PublishedRegion {
     const { start, end } = this.published;
-    return { guestAddress: start, bytes: end - start, userAddress: this.base + start };
+    return { guestAddress: start, bytes: end - start, userAddress: this.base + start, fileOffset: this.#fileOffset };
+  }
+
+  /** Whether the published part lies in that file. */
+  isPublishedIn(path: string): boolean {
+    const [named, ours] = [statSync(path, { throwIfNoEntry: false }), fstatSync(this.publishedFile)];
+    return named?.dev === ours.dev && named.ino === ours.ino;
   }
 
   /** For a Worker's `workerData` or a message. */

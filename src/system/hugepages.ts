@@ -41,6 +41,16 @@ export function hugePagePools(): readonly HugePagePool[] {
   return pools.sort((a, b) => a.pageSize - b.pageSize);
 }
 
+/** Bytes of the huge pages that a file is made of, by its path; undefined for a file on ordinary pages, or none. */
+export function filePageSize(path: string): number | undefined {
+  try {
+    const filesystem = statfsSync(path);
+    return filesystem.type >>> 0 === HUGETLBFS_MAGIC ? filesystem.bsize : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The hugetlbfs mounted at `directory` (`--huge-dir`); the page size follows the mount.
  * @throws VirtioError when the directory is missing or is no hugetlbfs
