@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import fc from 'fast-check';
 import { MBUF_BUFFER, MBUF_BYTES, MBUF_DATA, MBUF_FLAGS, MBUF_NEXT, MBUF_REFERENCES, MBUF_SEGMENTS } from '../../src/memory/mbuf-layout.ts';
 import { createMempool, mempoolBytes } from '../../src/memory/mempool.ts';
-import { LCORE_SLOTS } from '../../src/memory/mempool-layout.ts';
+import { LCORE_SLOTS, POOL_FIRST } from '../../src/memory/mempool-layout.ts';
 import { RingBench, TARGETS } from '../support/ring-pair.ts';
 
 describe.each(TARGETS)('mempool on %s', (target) => {
@@ -186,6 +186,21 @@ describe('making a mempool', () => {
     pool.close();
     expect(bench.arena.own.freeBytes).toBe(own);
     expect(bench.arena.published.freeBytes).toBe(published);
+  });
+
+  it('has no buffer across a boundary of 2 MiB, and none twice', () => {
+    const dataRoom = 9216;
+    const pool = createMempool(bench.arena, { count: 300, dataRoom });
+    const { u32 } = bench;
+    const first = u32[(pool.offset + POOL_FIRST) >>> 2] ?? 0;
+    const buffers = Array.from({ length: 300 }, (_, index) => u32[(first + index * MBUF_BYTES + MBUF_BUFFER) >>> 2] ?? 0);
+    const page = (offset: number): number => Math.floor((bench.arena.base + offset) / (2 * 1024 * 1024));
+    expect(new Set(buffers.map(page)).size).toBeGreaterThan(1);
+    for (const [index, buffer] of buffers.entries()) {
+      expect(page(buffer)).toBe(page(buffer + dataRoom - 1));
+      if (index > 0) expect(buffer).toBeGreaterThanOrEqual((buffers[index - 1] ?? 0) + dataRoom);
+    }
+    pool.close();
   });
 
   it('does not close while an mbuf is in use, and closes once', () => {

@@ -68,6 +68,8 @@ export interface PairOptions {
   readonly pool?: Mempool | undefined;
   readonly devicePool?: Mempool | undefined;
   readonly addressHigh?: number;
+  /** Arena offset of a table of physical addresses that the device is told. */
+  readonly physicalAddresses?: number;
   /** MBUF_WORK_* bits negotiated. */
   readonly offloads?: number;
 }
@@ -151,8 +153,8 @@ export class RingBench implements Disposable {
   }
 
   driver(options: PairOptions = {}): DriverQueue {
-    const { size = 64, features = 0, header = 12, pool, addressHigh = 0 } = options;
-    const driver = new DriverQueue(this.arena, { name: 'driver', size, port: 3, pool: pool?.offset, addressHigh });
+    const { size = 64, features = 0, header = 12, pool, addressHigh = 0, physicalAddresses = 0 } = options;
+    const driver = new DriverQueue(this.arena, { name: 'driver', size, port: 3, pool: pool?.offset, addressHigh, physicalAddresses });
     this.#undo.push(() => {
       driver.reset(this.kernels);
       driver.close();
