@@ -8,6 +8,7 @@ export {
   type LaunchedLcores,
   type LaunchedStream,
   type LaunchOptions,
+  type LaunchRoute,
   type LcoreChoice,
   type ModuleUrl,
 } from './library/launch.ts';
@@ -27,10 +28,11 @@ export type { Burst, PacketArena } from './library/packet-arena.ts';
 export type { PacketPort, PacketsOptions, SendOptions, WaitForLinkOptions } from './library/packet-port.ts';
 export type { Signal } from './library/wait.ts';
 export type { EngineStream, ForwardingEngine } from './lcore/engines/engine.ts';
-export type { StreamCounters } from './lcore/forwarding-plan.ts';
+export type { LcoreSleeps, StreamCounters } from './lcore/forwarding-plan.ts';
 export type { Topology } from './lcore/streams.ts';
 export { parseEthernet, type EthernetHeader } from './net/ethernet.ts';
 export { formatMac, parseMac, type MacAddress } from './net/mac-address.ts';
+export type { Router } from './net/router.ts';
 export type { Capture, CaptureDirection, CaptureOptions, CaptureStatistics } from './port/capture.ts';
 export type { ExtendedStatistic, Link, Port, PortEvent, PortInfo, PortState, PortStatistics } from './port/port.ts';
 export { VirtioError, type VirtioErrorDetails } from './system/error.ts';

@@ -57,8 +57,14 @@ const nothing: QueueFunctions = { burst: () => 0, room: () => 0, interrupt: unde
 /** Milliseconds between two lines about sleeping. */
 const ANNOUNCE_MILLISECONDS = 100;
 
-/** What streams have done in this round. */
-const round = { moved: false };
+let moved = false;
+
+/** Whether a packet was received or sent since the last call. */
+function hasMoved(): boolean {
+  const before = moved;
+  moved = false;
+  return before;
+}
 
 function post(message: FromLcore): void {
   parentPort?.postMessage(message);
@@ -134,14 +140,14 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
     receive() {
       const count = rx.burst(mbufs, burst);
       if (count !== 0) {
-        round.moved = true;
+        moved = true;
         addTo(counters + COUNTER_RECEIVED, count);
         if (((u32[verboseIndex] ?? 0) & 1) !== 0) dump(count, false);
       }
       return count;
     },
     send(count) {
-      round.moved = true;
+      moved = true;
       if (vlan !== undefined) kernels.markVlan(mbufs, count, vlan);
       if (((u32[verboseIndex] ?? 0) & 2) !== 0) dump(count, true);
       let sent = tx.burst(mbufs, count);
@@ -246,11 +252,10 @@ function forwardAndSleep(engine: ForwardingEngine, streams: readonly OpenStream[
   let rounds = u32[roundsIndex] ?? 0;
   let empty = 0;
   while (Atomics.load(i32, stopIndex) === 0) {
-    round.moved = false;
     for (const stream of streams) forward(stream);
     rounds = (rounds + 1) >>> 0;
     u32[roundsIndex] = rounds;
-    empty = round.moved ? 0 : empty + 1;
+    empty = hasMoved() ? 0 : empty + 1;
     if (empty < sleep.afterEmptyRounds) continue;
     empty = 0;
     report?.before();

@@ -6,16 +6,23 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { engineNames } from '../lcore/engines/index.ts';
-import type { ForwardingPlan, Stream, StreamCounters } from '../lcore/forwarding-plan.ts';
+import type { ForwardingPlan, LcoreSleeps, SleepSettings, Stream, StreamCounters } from '../lcore/forwarding-plan.ts';
 import { pinOtherThreads, WorkerLcores, type LcoreOptions } from '../lcore/lcores.ts';
 import { planStreams, topologies, type Topology } from '../lcore/streams.ts';
-import { parseMac } from '../net/mac-address.ts';
+import { parseIpAddress } from '../net/ip-address.ts';
+import { parseMac, type MacAddress } from '../net/mac-address.ts';
+import { Router } from '../net/router.ts';
+import { hasInterrupts } from '../port/queue-functions.ts';
 import { availableCpus } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
 import type { Environment } from './environment.ts';
 import type { PacketPort } from './packet-port.ts';
 
 const BURST_LIMIT = 512;
+/** Rounds without a packet before an lcore sleeps: about as long as it takes to wake it. */
+const EMPTY_ROUNDS = 1000;
+/** The engine that needs routes. */
+const ROUTING_ENGINE = 'l3fwd';
 
 /** An lcore by the number of its CPU, or by a number of its own and the CPUs that it may run on. */
 export type LcoreChoice = number | { readonly id: number; readonly cpus: readonly number[] };
@@ -40,7 +47,33 @@ export interface LaunchOptions {
   readonly txSegments?: readonly number[] | undefined;
   /** Destination addresses by port, in the order of `ports`, for engines that write them (`mac`, `txonly`, `flowgen`). */
   readonly peers?: readonly string[] | undefined;
+  /**
+   * An lcore that finds no packets sleeps until one is there, instead of polling: its CPU is free then, and a packet that ends a sleep
+   * comes some microseconds later. True, or after how many rounds without a packet (default 1000: some tens of microseconds). Only on
+   * ports that can tell of packets: not net_null, net_ring, net_pcap. Default false.
+   */
+  readonly sleep?: boolean | { readonly afterEmptyRounds: number } | undefined;
+  /** The routes of the engine `l3fwd`; packets without one go back by the port that they came from. */
+  readonly routes?: readonly LaunchRoute[] | undefined;
 }
+
+/** Where packets go: those to a prefix, or those of a flow, which comes first. */
+export type LaunchRoute = { readonly port: PacketPort } & (
+  | {
+      /** `198.51.100.0/24`, `2001:db8::/32`. */
+      readonly to: string;
+    }
+  | {
+      readonly flow: {
+        readonly to: string;
+        readonly from: string;
+        readonly toPort: number;
+        readonly fromPort: number;
+        /** 6: TCP, 17: UDP. */
+        readonly protocol: number;
+      };
+    }
+);
 
 /** A stream's counters, and what it is. */
 export interface LaunchedStream extends StreamCounters {
@@ -61,9 +94,10 @@ let running = 0;
 
 function engineUrl(engine: string | ModuleUrl): string {
   const text = typeof engine === 'string' ? engine : engine.href;
-  if (engineNames.includes(text)) return text;
+  const names = [...engineNames, ROUTING_ENGINE];
+  if (names.includes(text)) return text;
   if (typeof engine === 'string' && !/[/.]/.test(text)) {
-    throw new VirtioError(`forwarding engine ${text}: known are ${engineNames.join(', ')}; or give the URL of a module`, {
+    throw new VirtioError(`forwarding engine ${text}: known are ${names.join(', ')}; or give the URL of a module`, {
       code: 'EINVAL',
     });
   }
@@ -104,8 +138,61 @@ function environmentOf(ports: readonly PacketPort[]): Environment {
   return first.environment;
 }
 
+/** The addresses that packets sent by a port go to. */
+function peersOf({ ports, peers = [] }: LaunchOptions): (id: number) => MacAddress {
+  const addresses = peers.map((text) => {
+    const mac = parseMac(text);
+    if (mac === undefined) throw new RangeError(`peers: ${text} is no address; use XX:XX:XX:XX:XX:XX`);
+    return mac;
+  });
+  return (id) => addresses[ports.findIndex((port) => port.id === id)] ?? Uint8Array.of(0x02, 0, 0, 0, 0, id);
+}
+
+function sleepOf({ sleep = false, ports }: LaunchOptions): SleepSettings | undefined {
+  if (sleep === false) return undefined;
+  const { afterEmptyRounds } = sleep === true ? { afterEmptyRounds: EMPTY_ROUNDS } : sleep;
+  if (!Number.isInteger(afterEmptyRounds) || afterEmptyRounds < 1) {
+    throw new RangeError(`sleep.afterEmptyRounds ${String(afterEmptyRounds)}: use 1 and up`);
+  }
+  for (const { ethdev, name } of ports) {
+    if ((ethdev.configuration?.rxQueues ?? 0) > 0 && !hasInterrupts(ethdev.rxQueueHandle(0).kind)) {
+      throw new VirtioError(`${name}: sleep: it cannot tell of packets, and has to be polled`, { code: 'EOPNOTSUPP' });
+    }
+  }
+  return { afterEmptyRounds };
+}
+
+/** The router of a plan, with its ports and routes. */
+function routerOf(environment: Environment, options: LaunchOptions): Router {
+  const { ports, routes = [] } = options;
+  const flows = routes.filter((route) => 'flow' in route).length;
+  const router = new Router(environment.arena.memory, environment.context.main.kernels, { flows });
+  const peer = peersOf(options);
+  try {
+    for (const [output, { id, mac }] of ports.entries()) router.addPort(id, { output, source: mac, destination: peer(id) });
+    for (const route of routes) {
+      if (!ports.includes(route.port)) throw new RangeError(`routes: ${route.port.name} is none of the ports`);
+      if ('to' in route) router.addRoute(route.to, route.port.id);
+      else {
+        const { to, from, toPort, fromPort, protocol } = route.flow;
+        const [destination, source] = [to, from].map((text) => {
+          const address = parseIpAddress(text);
+          if (address === undefined) throw new RangeError(`routes: ${text} is no IP address`);
+          return address;
+        });
+        const ends = { destination: destination ?? new Uint8Array(0), source: source ?? new Uint8Array(0) };
+        router.addFlow({ ...ends, destinationPort: toPort, sourcePort: fromPort, protocol }, route.port.id);
+      }
+    }
+  } catch (error) {
+    router.close();
+    throw error;
+  }
+  return router;
+}
+
 function planOf(engine: string | ModuleUrl, options: LaunchOptions, lcores: readonly LcoreOptions[]): ForwardingPlan {
-  const { ports, topology = 'paired', burst = 32, retry, flush = false, txSegments = [64], peers = [] } = options;
+  const { ports, topology = 'paired', burst = 32, retry, flush = false, txSegments = [64] } = options;
   if (!topologies.includes(topology)) throw new RangeError(`topology ${topology}: use ${topologies.join(', ')}`);
   if (!Number.isInteger(burst) || burst < 1 || burst > BURST_LIMIT)
     throw new RangeError(`burst ${String(burst)}: use 1..${String(BURST_LIMIT)}`);
@@ -116,11 +203,6 @@ function planOf(engine: string | ModuleUrl, options: LaunchOptions, lcores: read
   }
   if (txSegments.length > 255 || (txSegments[0] ?? 0) < 42)
     throw new RangeError('txSegments: 1..255 segments, the first of 42 bytes or more');
-  const addresses = peers.map((text) => {
-    const mac = parseMac(text);
-    if (mac === undefined) throw new RangeError(`peers: ${text} is no address; use XX:XX:XX:XX:XX:XX`);
-    return mac;
-  });
   const queues = Math.min(...ports.map((port) => port.queues));
   const { lcores: planned } = planStreams({
     ports: ports.map(({ id }) => id),
@@ -129,11 +211,19 @@ function planOf(engine: string | ModuleUrl, options: LaunchOptions, lcores: read
     lcores: lcores.map(({ id }) => id),
     cores: lcores.length,
     topology,
-    peer: (id) => addresses[ports.findIndex((port) => port.id === id)] ?? Uint8Array.of(0x02, 0, 0, 0, 0, id),
+    peer: peersOf(options),
   });
+  const used = lcores.filter(({ id }) => planned.some((lcore) => lcore.id === id));
+  const routes = engine === ROUTING_ENGINE;
+  if (routes && used.length > queues) {
+    throw new RangeError(`lcores: ${String(used.length)} that route need a transmit queue each, and a port has ${String(queues)}`);
+  }
   return {
     engine: engineUrl(engine),
-    streams: planned.flatMap(({ streams }) => streams),
+    streams: planned.flatMap(({ streams }, queue) =>
+      streams.map((stream) => (routes ? { ...stream, outputs: ports.map(({ id }) => ({ port: id, queue })) } : stream)),
+    ),
+    sleep: sleepOf(options),
     burst,
     retry,
     txSegments,
@@ -156,6 +246,7 @@ export class LaunchedLcores implements AsyncDisposable {
   readonly #streams: readonly Stream[];
   readonly #slots: readonly number[];
   #lcores: WorkerLcores | undefined;
+  #router: Router | undefined;
   #stopping: Promise<void> | undefined;
   #finish = (): void => undefined;
   #fail = (_error: Error): void => undefined;
@@ -203,7 +294,9 @@ export class LaunchedLcores implements AsyncDisposable {
           launched.#fail(error);
         },
       });
-      await launched.#lcores.start(plan);
+      const router = plan.engine === ROUTING_ENGINE ? routerOf(environment, options) : undefined;
+      launched.#router = router;
+      await launched.#lcores.start({ ...plan, router: router?.offset });
     } catch (error) {
       await launched.stop();
       throw error;
@@ -221,6 +314,16 @@ export class LaunchedLcores implements AsyncDisposable {
       if (rxPort === undefined || txPort === undefined || moved === undefined) return [];
       return [{ lcore: stream.lcore, rxPort, txPort, queue: stream.rxQueue, ...moved }];
     });
+  }
+
+  /** How often each lcore has slept, and how often packets woke it; empty after stop(). */
+  sleeps(): readonly LcoreSleeps[] {
+    return this.#stopping === undefined ? (this.#lcores?.sleeps() ?? []) : [];
+  }
+
+  /** The routes of the engine `l3fwd`, to add to and take from while it runs; undefined with other engines. */
+  get router(): Router | undefined {
+    return this.#router;
   }
 
   /** Stops the engines, ends the Workers and gives the ports back. Later calls wait for the first. */
@@ -249,6 +352,8 @@ export class LaunchedLcores implements AsyncDisposable {
       this.#last = this.#lcores?.counters() ?? [];
       await this.#lcores?.close();
     } finally {
+      this.#router?.close();
+      this.#router = undefined;
       this.environment.removeGroup(this, this.#slots);
       for (const port of this.ports) port.takeBack(this);
       running--;
@@ -259,14 +364,14 @@ export class LaunchedLcores implements AsyncDisposable {
 }
 
 /**
- * Runs a forwarding engine on lcores: a Worker each, pinned to its CPU, polling its streams until stop(). The other threads of
+ * Runs a forwarding engine on lcores: a Worker each, pinned to its CPU, polling its streams until stop(), or asleep while nothing comes. The other threads of
  * the process are moved off those CPUs where it has more.
  *
  * ```ts
  * await using cores = await launch(new URL('./engine.ts', import.meta.url), { lcores: [1, 2], ports: [a, b] });
  * ```
  * @param engine a module whose export `engine` is a ForwardingEngine (URL or path; TypeScript where Node or tsx reads it), or
- * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen, csum, icmpecho
+ * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen, csum, icmpecho, l3fwd
  * @throws RangeError for lcores, ports or numbers that cannot be; VirtioError EINVAL for an engine that is not known, ENOENT for a
  * file that is not there, EIO when the engine fails to load or to begin, ENETDOWN for a
  * port that is not started, EBUSY for one that other lcores have

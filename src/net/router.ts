@@ -133,11 +133,15 @@ export class Router implements Disposable {
   }
 
   #tableFor(destination: string | Prefix): { readonly table: LpmTable; readonly prefix: Prefix } {
-    const prefix = typeof destination === 'string' ? parsePrefix(destination) : destination;
-    if (prefix === undefined)
-      throw new RangeError(`route ${String(destination)}: expected a prefix, as in 198.51.100.0/24 or 2001:db8::/32`);
+    const prefix = typeof destination === 'string' ? parseRoute(destination) : destination;
     const table = prefix.address.length === 4 ? this.#ipv4 : this.#ipv6;
     if (table === undefined) throw new RangeError('this router was made without prefixes');
     return { table, prefix };
   }
+}
+
+function parseRoute(text: string): Prefix {
+  const prefix = parsePrefix(text);
+  if (prefix === undefined) throw new RangeError(`route ${text}: expected a prefix, as in 198.51.100.0/24 or 2001:db8::/32`);
+  return prefix;
 }
