@@ -4,7 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { runInMachine } from './machine.ts';
+import { runInMachine, type MachineOptions } from './machine.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('testpmd.sh', import.meta.url));
 
@@ -21,8 +21,8 @@ export interface Printed {
 }
 
 /** Runs the lines; a status other than 0 fails the test with all that they printed. */
-export async function runScript(lines: string): Promise<Printed> {
-  const { status, stdout, stderr } = await runInMachine({ command: `. ${FUNCTIONS}\n${lines}`, limit: MACHINE_LIMIT });
+export async function runScript(lines: string, options: Omit<MachineOptions, 'command'> = {}): Promise<Printed> {
+  const { status, stdout, stderr } = await runInMachine({ limit: MACHINE_LIMIT, ...options, command: `. ${FUNCTIONS}\n${lines}` });
   expect(status, `${stdout}\n${stderr}`).toBe(0);
   const pairs = [...stdout.matchAll(/^([a-z][a-z0-9 ]*): (.*)$/gm)].map(([, key = '', value = '']) => [key, value] as const);
   const sections = new Map(
