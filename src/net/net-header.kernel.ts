@@ -1,7 +1,7 @@
 /**
  * Between the virtio-net header and the work that a packet's mbuf tells of (virtio 1.2, 5.1.6.2 and 5.1.6.4).
  *
- *     u8 flags | u8 gso_type | le16 hdr_len | le16 gso_size | le16 csum_start | le16 csum_offset | le16 num_buffers
+ *     u8 flags | u8 gso_type | le16 hdr_len | le16 gso_size | le16 csum_start | le16 csum_offset | le16 num_buffers | le32 hash | le16 type
  *
  * A header may lie in memory that the other side still writes: every field is read once, and what was read is what is checked.
  * @module
@@ -12,9 +12,12 @@ import {
   MBUF_CHECKSUM_OFFSET,
   MBUF_CHECKSUM_START,
   MBUF_FLAGS,
+  MBUF_HASH,
+  MBUF_HASH_VALID,
   MBUF_HEADER_LENGTH,
   MBUF_LENGTH,
   MBUF_SEGMENT_SIZE,
+  MBUF_WORK,
   MBUF_WORK_CHECKSUM,
   MBUF_WORK_ECN,
   MBUF_WORK_SEGMENTS,
@@ -22,7 +25,14 @@ import {
   MBUF_WORK_TCP6,
   MBUF_WORK_UDP,
 } from '../memory/mbuf-layout.ts';
-import { NET_HEADER_BUFFERS, NET_HEADER_BYTES, NET_HEADER_CHECKSUM_OFFSET, NET_HEADER_GSO_SIZE } from './virtio-net-header.ts';
+import {
+  NET_HEADER_BUFFERS,
+  NET_HEADER_BYTES,
+  NET_HEADER_CHECKSUM_OFFSET,
+  NET_HEADER_GSO_SIZE,
+  NET_HEADER_HASH,
+  NET_HEADER_HASH_REPORT,
+} from './virtio-net-header.ts';
 
 const NEEDS_CHECKSUM: u32 = 1;
 const DATA_VALID: u32 = 2;
@@ -34,12 +44,19 @@ const GSO_ECN: u32 = 0x80;
 
 /**
  * Takes what the header at `header` says over into a received packet, whose LENGTH is set and whose FLAGS are 0.
- * @param allowed MBUF_WORK_* bits that were negotiated; a checksum counts as known good with any of them
+ * @param allowed MBUF_WORK_* bits that were negotiated; a checksum counts as known good with any of them. MBUF_HASH_VALID: the header
+ *   has 20 bytes and tells the packet's hash
  * @returns 1; 0 when the header asks for what was not negotiated or names bytes outside the packet: drop it
  */
 export function readNetHeader(header: u32, packet: u32, allowed: u32): u32 {
+  let known: u32 = 0;
+  if ((allowed & MBUF_HASH_VALID) !== 0 && ldu16(header + NET_HEADER_HASH_REPORT) !== 0) {
+    st32(packet + MBUF_HASH, ldu32(header + NET_HEADER_HASH));
+    known = MBUF_HASH_VALID;
+    st32(packet + MBUF_FLAGS, known);
+  }
   const first: u32 = ldu32(header);
-  if ((first & 0xffff) === 0) return 1;
+  if ((first & 0xffff) === 0 || (allowed & MBUF_WORK) === 0) return 1;
   const flags: u32 = first & 0xff;
   const type: u32 = (first >>> 8) & 0xff;
   const length: u32 = ld32(packet + MBUF_LENGTH);
@@ -67,12 +84,12 @@ export function readNetHeader(header: u32, packet: u32, allowed: u32): u32 {
     if ((work & ~allowed) !== 0) return 0;
     st16(packet + MBUF_CHECKSUM_START, start);
     st16(packet + MBUF_CHECKSUM_OFFSET, offset);
-    st32(packet + MBUF_FLAGS, work);
+    st32(packet + MBUF_FLAGS, work | known);
     return 1;
   }
   // segmentation without a checksum to be made (5.1.6.2.1)
   if (type !== GSO_NONE) return 0;
-  if ((flags & DATA_VALID) !== 0) st32(packet + MBUF_FLAGS, MBUF_CHECKSUM_GOOD);
+  if ((flags & DATA_VALID) !== 0) st32(packet + MBUF_FLAGS, MBUF_CHECKSUM_GOOD | known);
   return 1;
 }
 

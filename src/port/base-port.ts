@@ -10,6 +10,7 @@ import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
 import type {
   ExtendedStatistic,
+  InterruptCoalescing,
   Link,
   Port,
   PortConfiguration,
@@ -18,11 +19,12 @@ import type {
   PortState,
   PortStatistics,
   QueueInfo,
+  RssState,
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from './port.ts';
 import { lroPacketSizes } from './frame-size.ts';
-import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN, RX_OFFLOAD_VLAN_STRIP } from './offloads.ts';
+import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN, RX_OFFLOAD_VLAN_FILTER, RX_OFFLOAD_VLAN_STRIP } from './offloads.ts';
 import { openQueue, type QueueFunctions, type QueueInterrupt } from './queue-functions.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
 import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
@@ -92,6 +94,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
 
   protected defaultMac(): MacAddress {
     return new Uint8Array(6);
+  }
+
+  get macAddresses(): readonly MacAddress[] {
+    return [this.mac];
+  }
+
+  get multicastAddresses(): readonly MacAddress[] {
+    return [];
   }
 
   get mtu(): number {
@@ -315,6 +325,45 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     }
     this.#mac = Uint8Array.from(mac);
     return Promise.resolve();
+  }
+
+  addMac(_mac: MacAddress): Promise<void> {
+    return this.notSupported('a second address');
+  }
+
+  removeMac(_mac: MacAddress): Promise<void> {
+    return this.notSupported('a second address');
+  }
+
+  setMulticastAddresses(_addresses: readonly MacAddress[]): Promise<void> {
+    return this.notSupported('a filter of group addresses');
+  }
+
+  setVlanFilter(_vlan: number, _on: boolean): Promise<void> {
+    if (((this.#configuration?.rxOffloads ?? 0) & RX_OFFLOAD_VLAN_FILTER) === 0) {
+      return Promise.reject(this.error('ENOSYS', 'the VLAN filter is off (RX_OFFLOAD_VLAN_FILTER)'));
+    }
+    return this.notSupported('a VLAN filter');
+  }
+
+  rss(): RssState {
+    throw this.error('EOPNOTSUPP', 'packets are not spread by a hash');
+  }
+
+  updateRss(_change: Partial<RssState>): Promise<void> {
+    return this.notSupported('spreading packets by a hash');
+  }
+
+  rssTable(): readonly number[] {
+    throw this.error('EOPNOTSUPP', 'packets are not spread by a table');
+  }
+
+  updateRssTable(_entries: readonly (number | undefined)[]): Promise<void> {
+    return this.notSupported('spreading packets by a table');
+  }
+
+  setInterruptCoalescing(_direction: 'rx' | 'tx', _coalescing: InterruptCoalescing, _queue?: number): Promise<void> {
+    return this.notSupported('interrupt coalescing');
   }
 
   statistics(): PortStatistics {

@@ -62,6 +62,24 @@ export interface PortConfiguration {
   readonly mtu?: number | undefined;
   /** Bytes of the largest packet that LRO may make; 0 or undefined: the port's own limit. */
   readonly maxLroPacketSize?: number | undefined;
+  /**
+   * RSS_* bits (rss.ts): packets that are spread over several receive queues by a hash; what the device cannot hash is left out. 0n: by
+   * the device's own lights. Default RSS_IP.
+   */
+  readonly rssTypes?: bigint | undefined;
+}
+
+/** How packets are hashed. */
+export interface RssState {
+  readonly key: Uint8Array;
+  /** RSS_* bits (rss.ts). */
+  readonly types: bigint;
+}
+
+/** When a device interrupts: after so many packets, or so many microseconds after the first. Zeros: at once. */
+export interface InterruptCoalescing {
+  readonly packets: number;
+  readonly microseconds: number;
 }
 
 export interface RxQueueConfiguration {
@@ -118,6 +136,9 @@ export interface Port {
   readonly state: PortState;
   readonly mac: MacAddress;
   readonly mtu: number;
+  /** What is received besides group addresses, the port's own address first. */
+  readonly macAddresses: readonly MacAddress[];
+  readonly multicastAddresses: readonly MacAddress[];
   readonly promiscuous: boolean;
   readonly allMulticast: boolean;
   /** The configuration in force, or undefined before the first configure(). */
@@ -150,6 +171,31 @@ export interface Port {
   setMtu(mtu: number): Promise<void>;
   /** @throws VirtioError EINVAL for a multicast or zero address, EOPNOTSUPP where the driver cannot */
   setMac(mac: MacAddress): Promise<void>;
+  /** @throws VirtioError EINVAL for a zero address, ENOSPC beyond maxMacAddresses, EPERM where the device, EOPNOTSUPP where the driver cannot */
+  addMac(mac: MacAddress): Promise<void>;
+  /** An address that is not there is no error. @throws VirtioError EADDRINUSE for the port's own */
+  removeMac(mac: MacAddress): Promise<void>;
+  /** Receives these group addresses and no others, all-multicast and promiscuous mode aside. @throws VirtioError EOPNOTSUPP */
+  setMulticastAddresses(addresses: readonly MacAddress[]): Promise<void>;
+  /**
+   * Receives packets with this tag, or no longer, where RX_OFFLOAD_VLAN_FILTER is on.
+   * @throws VirtioError ENOSYS while it is off, EINVAL beyond 4095, EOPNOTSUPP where the driver cannot
+   */
+  setVlanFilter(vlan: number, on: boolean): Promise<void>;
+
+  /** @throws VirtioError EOPNOTSUPP where packets are not spread by a hash */
+  rss(): RssState;
+  /** What is left out stays. @throws VirtioError EINVAL for a key of another length or what the device cannot hash, EOPNOTSUPP */
+  updateRss(change: Partial<RssState>): Promise<void>;
+  /** Receive queues by the low bits of the hash. @throws VirtioError EOPNOTSUPP where there is no such table */
+  rssTable(): readonly number[];
+  /** Entries that are undefined stay. @throws VirtioError EINVAL for another size or a queue that is not there, EOPNOTSUPP */
+  updateRssTable(entries: readonly (number | undefined)[]): Promise<void>;
+  /**
+   * @param queue undefined: all of that direction
+   * @throws VirtioError EOPNOTSUPP where the device cannot
+   */
+  setInterruptCoalescing(direction: 'rx' | 'tx', coalescing: InterruptCoalescing, queue?: number): Promise<void>;
 
   /**
    * Switches the VLAN offloads (RX_OFFLOAD_VLAN of offloads.ts) to those of `rxOffloads`, whether the port is started or not; what

@@ -6,52 +6,61 @@
  * @module
  */
 import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
+import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
+import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
 import {
-  GUEST_TCP_FEATURES,
-  GUEST_UDP_FEATURES,
-  guestWork,
-  HOST_TCP_FEATURES,
-  hostWork,
-  OFFLOAD_FEATURES,
-} from '../backend/offload-features.ts';
-import {
+  CONTROL_QUEUE_FEATURES,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_VERSION_1,
-  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
+  VIRTIO_NET_F_CTRL_RX_EXTRA,
+  VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_GUEST_CSUM,
-  VIRTIO_NET_F_GUEST_TSO4,
-  VIRTIO_NET_F_GUEST_TSO6,
-  VIRTIO_NET_F_HOST_TSO4,
-  VIRTIO_NET_F_HOST_TSO6,
-  VIRTIO_NET_F_HOST_USO,
+  VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_NOTF_COAL,
+  VIRTIO_NET_F_RSS,
+  VIRTIO_NET_F_VQ_NOTF_COAL,
 } from '../backend/virtio-features.ts';
+import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
-import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
+import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
 import { Q_INTERRUPT_FD, Q_NOTIFY, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
+import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
+import type {
+  ExtendedStatistic,
+  InterruptCoalescing,
+  Link,
+  PortConfiguration,
+  PortInfo,
+  RssState,
+  RxQueueConfiguration,
+  TxQueueConfiguration,
+} from './port.ts';
 import {
-  RX_OFFLOAD_SCATTER,
-  RX_OFFLOAD_TCP_CKSUM,
-  RX_OFFLOAD_TCP_LRO,
-  RX_OFFLOAD_UDP_CKSUM,
-  RX_OFFLOAD_VLAN_STRIP,
-  TX_OFFLOAD_MULTI_SEGS,
-  TX_OFFLOAD_TCP_CKSUM,
-  TX_OFFLOAD_TCP_TSO,
-  TX_OFFLOAD_UDP_CKSUM,
-  TX_OFFLOAD_UDP_TSO,
-  TX_OFFLOAD_VLAN_INSERT,
-} from './offloads.ts';
-import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+  defaultRssTable,
+  hashTypesOf,
+  RSS_DEFAULT_KEY,
+  RSS_IP,
+  RSS_KEY_BYTES,
+  RSS_TABLE_ENTRIES,
+  rssTypeNames,
+  rssTypesOf,
+} from './rss.ts';
 import { basicExtended, queueDetails } from './statistics.ts';
+import { offloadFeatures, rssCapabilities, rxCapabilities, txCapabilities } from './virtio-capabilities.ts';
+import { VirtioControl } from './virtio-control.ts';
 
 /** Longest packet (VIRTIO_MAX_RX_PKTLEN of DPDK), and what of it is not MTU: Ethernet header, VLAN tag, virtio-net header. */
 const MAX_PACKET = 9728;
@@ -74,43 +83,23 @@ export interface VirtioPortOptions extends BasePortOptions {
   readonly makeBackend: (events: BackendEvents) => VirtioBackend;
 }
 
-const RX_CHECKSUMS = RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
-const TX_CHECKSUMS = TX_OFFLOAD_UDP_CKSUM | TX_OFFLOAD_TCP_CKSUM;
-const GUEST_TSO = VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
-const HOST_TSO = VIRTIO_NET_F_HOST_TSO4 | VIRTIO_NET_F_HOST_TSO6;
+/** What a port asks of a device that has a control queue, whatever its configuration. */
+const CONTROL_FEATURES =
+  VIRTIO_NET_F_CTRL_VQ |
+  VIRTIO_NET_F_CTRL_RX |
+  VIRTIO_NET_F_CTRL_RX_EXTRA |
+  VIRTIO_NET_F_CTRL_MAC_ADDR |
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS |
+  VIRTIO_NET_F_GUEST_ANNOUNCE |
+  VIRTIO_NET_F_NOTF_COAL |
+  VIRTIO_NET_F_VQ_NOTF_COAL;
+const GUEST_OFFLOADS = VIRTIO_NET_F_GUEST_CSUM | GUEST_TCP_FEATURES | GUEST_UDP_FEATURES;
+/** Addresses of a port (VIRTIO_MAX_MAC_ADDRS of DPDK). */
+const MAC_LIMIT = 64;
+const VLAN_LIMIT = 4096;
 
-function has(features: bigint, wanted: bigint): boolean {
-  return (features & wanted) === wanted;
-}
-
-/** What a port over a device with these features can do; VLAN tags in software. */
-function rxCapabilities(features: bigint): number {
-  return (
-    RX_OFFLOAD_VLAN_STRIP |
-    RX_OFFLOAD_SCATTER |
-    (has(features, VIRTIO_NET_F_GUEST_CSUM) ? RX_CHECKSUMS : 0) |
-    (has(features, GUEST_TSO) ? RX_OFFLOAD_TCP_LRO : 0)
-  );
-}
-
-function txCapabilities(features: bigint): number {
-  return (
-    TX_OFFLOAD_VLAN_INSERT |
-    TX_OFFLOAD_MULTI_SEGS |
-    (has(features, VIRTIO_NET_F_CSUM) ? TX_CHECKSUMS : 0) |
-    (has(features, HOST_TSO) ? TX_OFFLOAD_TCP_TSO : 0) |
-    (has(features, VIRTIO_NET_F_HOST_USO) ? TX_OFFLOAD_UDP_TSO : 0)
-  );
-}
-
-/** The features that configured offloads ask for; segmentation always brings the checksums that it needs (virtio 1.2, 5.1.3.1). */
-function offloadFeatures(rx: number, tx: number, mergeable: boolean): bigint {
-  // without mergeable buffers there is no room for a large packet
-  const large = mergeable && (rx & RX_OFFLOAD_TCP_LRO) !== 0;
-  const guest =
-    (large || (rx & RX_CHECKSUMS) !== 0 ? VIRTIO_NET_F_GUEST_CSUM : 0n) | (large ? GUEST_TCP_FEATURES | GUEST_UDP_FEATURES : 0n);
-  const host = ((tx & TX_OFFLOAD_TCP_TSO) !== 0 ? HOST_TCP_FEATURES : 0n) | ((tx & TX_OFFLOAD_UDP_TSO) !== 0 ? VIRTIO_NET_F_HOST_USO : 0n);
-  return guest | host | (host !== 0n || (tx & TX_CHECKSUMS) !== 0 ? VIRTIO_NET_F_CSUM : 0n);
+function isSame(one: MacAddress, other: MacAddress): boolean {
+  return Buffer.compare(one, other) === 0;
 }
 
 export class VirtioPort extends BasePort<DriverQueue> {
@@ -123,15 +112,22 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #up = false;
   /** What a device that knows it says of its own link. */
   #carrier: DeviceLink = { up: true };
-  #promiscuous = false;
-  #allMulticast = false;
+  /** What a device that filters for itself is asked for; one that does not is not asked. */
+  readonly #control: VirtioControl;
+  /** Besides the port's own. */
+  #addresses: readonly MacAddress[] = [];
+  #multicast: readonly MacAddress[] = [];
+  #filtersVlans = false;
+  #rssKey = RSS_DEFAULT_KEY;
+  #rssTypes = RSS_IP;
+  #rssTable: readonly number[] = [];
 
   constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
     this.#options = options;
     this.#backend = options.makeBackend({
       onOffer: (offer) => {
-        void this.#enqueue(() => this.#offered(offer));
+        void this.#enqueue(() => this.#arrived(offer));
       },
       onLost: () => {
         void this.#enqueue(() => this.#lost());
@@ -146,12 +142,17 @@ export class VirtioPort extends BasePort<DriverQueue> {
           return Promise.resolve();
         });
       },
+      onAnnounce: () => {
+        void this.#enqueue(() => this.#announce());
+      },
     });
+    this.#control = new VirtioControl((command, data) => this.#backend.control?.(command, data) ?? Promise.resolve());
   }
 
   get info(): PortInfo {
     // a device that is still to come may have everything
-    const offered = this.#offer?.features ?? OFFLOAD_FEATURES;
+    const offered = this.#offered;
+    const rss = rssCapabilities(this.#offer);
     const pairs = this.#options.queuePairs ?? this.#offer?.queuePairs ?? 1;
     return {
       driverName: this.#options.driverName,
@@ -162,13 +163,13 @@ export class VirtioPort extends BasePort<DriverQueue> {
       maxLroPacketSize: 0,
       minMtu: 68,
       maxMtu: Math.min(this.#offer?.mtu ?? MAX_MTU, MAX_MTU),
-      maxMacAddresses: 64,
+      maxMacAddresses: MAC_LIMIT,
       maxHashMacAddresses: 0,
       rxDescriptors: { min: 32, max: 32768, align: 1 },
       txDescriptors: { min: 32, max: 32768, align: 1 },
-      redirectionTableSize: 0,
-      hashKeySize: 0,
-      rssFlowTypes: [],
+      redirectionTableSize: rss.tableEntries,
+      hashKeySize: rss.types === 0n ? 0 : RSS_KEY_BYTES,
+      rssFlowTypes: rssTypeNames(rss.types),
       rxOffloadCapabilities: rxCapabilities(offered),
       txOffloadCapabilities: txCapabilities(offered),
       maxSegmentsPerPacket: 65535,
@@ -203,26 +204,141 @@ export class VirtioPort extends BasePort<DriverQueue> {
       await super.setMac(before);
       throw error;
     }
+    // the own address is in the table as well
+    if (this.#addresses.length + this.#multicast.length > 0) await this.#setFilter(this.#addresses, this.#multicast);
+  }
+
+  override get macAddresses(): readonly MacAddress[] {
+    return [this.mac, ...this.#addresses];
+  }
+
+  override get multicastAddresses(): readonly MacAddress[] {
+    return this.#multicast;
+  }
+
+  override async addMac(mac: MacAddress): Promise<void> {
+    if (mac.length !== 6 || mac.every((byte) => byte === 0)) throw this.error('EINVAL', 'an address is six bytes, not all zero');
+    if (this.macAddresses.some((known) => isSame(known, mac))) return;
+    if (this.macAddresses.length >= MAC_LIMIT) throw this.error('ENOSPC', `it has ${String(MAC_LIMIT)} addresses, and room for no more`);
+    if (!this.#commands(VIRTIO_NET_F_CTRL_MAC_ADDR)) throw this.error('EPERM', `${this.#backend.peer} does not filter by addresses`);
+    await this.#setFilter([...this.#addresses, Uint8Array.from(mac)], this.#multicast);
+  }
+
+  override async removeMac(mac: MacAddress): Promise<void> {
+    if (isSame(mac, this.mac)) throw this.error('EADDRINUSE', "the port's own address stays");
+    const left = this.#addresses.filter((known) => !isSame(known, mac));
+    if (left.length < this.#addresses.length) await this.#setFilter(left, this.#multicast);
+  }
+
+  override async setMulticastAddresses(addresses: readonly MacAddress[]): Promise<void> {
+    if (!this.#commands(VIRTIO_NET_F_CTRL_MAC_ADDR)) return this.notSupported('a filter of group addresses');
+    await this.#setFilter(
+      this.#addresses,
+      addresses.map((mac) => Uint8Array.from(mac)),
+    );
+  }
+
+  override async setVlanFilter(vlan: number, on: boolean): Promise<void> {
+    if (((this.configuration?.rxOffloads ?? 0) & RX_OFFLOAD_VLAN_FILTER) === 0) return super.setVlanFilter(vlan, on);
+    if (!Number.isInteger(vlan) || vlan < 0 || vlan >= VLAN_LIMIT) {
+      throw this.error('EINVAL', `VLAN ${String(vlan)} is outside 0..${String(VLAN_LIMIT - 1)}`);
+    }
+    await this.#enqueue(() => this.#control.setVlan(vlan, on));
+  }
+
+  protected override async switchVlanOffloads(rxOffloads: number): Promise<void> {
+    const filters = (rxOffloads & RX_OFFLOAD_VLAN_FILTER) !== 0;
+    if (filters !== this.#filtersVlans) {
+      // a device that filters at all drops every tag that it was not told, so it is not asked to unless it is to
+      this.#filtersVlans = filters;
+      await this.#enqueue(() => this.#restart());
+    }
+    await super.switchVlanOffloads(rxOffloads);
+  }
+
+  override rss(): RssState {
+    if (!this.#spreads) return super.rss();
+    return { key: this.#rssKey, types: rssTypesOf(hashTypesOf(this.#rssTypes)) };
+  }
+
+  override async updateRss(change: Partial<RssState>): Promise<void> {
+    if (!this.#spreads) return super.updateRss(change);
+    const { types = this.#rssTypes, key = this.#rssKey } = change;
+    const capable = rssCapabilities(this.#offer).types;
+    if ((types & ~capable) !== 0n) throw this.error('EINVAL', `RSS types 0x${types.toString(16)} are not within 0x${capable.toString(16)}`);
+    if (key.length !== RSS_KEY_BYTES)
+      throw this.error('EINVAL', `an RSS key has ${String(RSS_KEY_BYTES)} bytes, not ${String(key.length)}`);
+    await this.#enqueue(() => this.#control.setRss(this.#rssSettings({ key, types })));
+    this.#rssKey = Uint8Array.from(key);
+    this.#rssTypes = types;
+  }
+
+  override rssTable(): readonly number[] {
+    return this.#spreads ? this.#rssTable : super.rssTable();
+  }
+
+  override async updateRssTable(entries: readonly (number | undefined)[]): Promise<void> {
+    if (!this.#spreads) return super.updateRssTable(entries);
+    if (entries.length !== RSS_TABLE_ENTRIES) throw this.error('EINVAL', `the RSS table has ${String(RSS_TABLE_ENTRIES)} entries`);
+    const queues = this.rxQueues.length;
+    const table = this.#rssTable.map((queue, index) => entries[index] ?? queue);
+    if (table.some((queue) => !Number.isInteger(queue) || queue < 0 || queue >= queues)) {
+      throw this.error('EINVAL', `the RSS table names a queue outside 0..${String(queues - 1)}`);
+    }
+    await this.#enqueue(() => this.#control.setRss(this.#rssSettings({ table })));
+    this.#rssTable = table;
+  }
+
+  override async setInterruptCoalescing(direction: 'rx' | 'tx', coalescing: InterruptCoalescing, queue?: number): Promise<void> {
+    if (!this.#commands(queue === undefined ? VIRTIO_NET_F_NOTF_COAL : VIRTIO_NET_F_VQ_NOTF_COAL)) {
+      return super.setInterruptCoalescing(direction, coalescing, queue);
+    }
+    const whose = queue === undefined ? direction : 2 * queue + (direction === 'rx' ? 0 : 1);
+    await this.#enqueue(() => this.#control.setCoalescing(whose, coalescing));
+  }
+
+  /**
+   * Has the device, while it runs, leave work to the driver or not, within what it was started with; until the next start.
+   * @param features VIRTIO_NET_F_GUEST_* bits that are to be in force
+   * @throws VirtioError EINVAL beyond those agreed on, EOPNOTSUPP where the device cannot switch them
+   */
+  async setGuestOffloads(features: bigint): Promise<void> {
+    const agreed = this.#control.features;
+    if ((agreed & VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) === 0n) return this.notSupported('switching receive offloads of a running device');
+    if ((features & ~(agreed & GUEST_OFFLOADS)) !== 0n) {
+      throw this.error(
+        'EINVAL',
+        `offloads 0x${features.toString(16)} are not within those agreed on, 0x${(agreed & GUEST_OFFLOADS).toString(16)}`,
+      );
+    }
+    await this.#enqueue(() => this.#control.setGuestOffloads(features));
+  }
+
+  override async configure(configuration: PortConfiguration): Promise<void> {
+    const queues = this.configuration?.rxQueues;
+    await super.configure(configuration);
+    const { rxOffloads, rxQueues, rssTypes = RSS_IP } = configuration;
+    this.#filtersVlans = (rxOffloads & RX_OFFLOAD_VLAN_FILTER) !== 0;
+    this.#rssTypes = rssTypes & rssCapabilities(this.#offer).types;
+    if (queues !== rxQueues) this.#rssTable = defaultRssTable(RSS_TABLE_ENTRIES, rxQueues);
   }
 
   override get promiscuous(): boolean {
-    return this.#promiscuous;
+    return this.#control.promiscuous;
   }
 
   override get allMulticast(): boolean {
-    return this.#allMulticast;
+    return this.#control.allMulticast;
   }
 
   override setPromiscuous(on: boolean): Promise<void> {
-    if (!this.#options.controlQueue) return this.notSupported('promiscuous mode without a control queue (cq=1)');
-    this.#promiscuous = on;
-    return Promise.resolve();
+    if (!this.#filters) return this.notSupported('promiscuous mode without a control queue (cq=1)');
+    return this.#enqueue(() => this.#control.setPromiscuous(on));
   }
 
   override setAllMulticast(on: boolean): Promise<void> {
-    if (!this.#options.controlQueue) return this.notSupported('all-multicast mode without a control queue (cq=1)');
-    this.#allMulticast = on;
-    return Promise.resolve();
+    if (!this.#filters) return this.notSupported('all-multicast mode without a control queue (cq=1)');
+    return this.#enqueue(() => this.#control.setAllMulticast(on));
   }
 
   link(): Link {
@@ -262,16 +378,64 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   protected async stopDevice(): Promise<void> {
     await this.#enqueue(async () => {
-      await this.runQueues(false);
-      if (this.#up) await this.#backend.stop();
-      this.#up = false;
-      this.#emptyQueues();
+      await this.#bringDown();
     });
   }
 
   protected async closeDevice(): Promise<void> {
     await this.#backend.close();
     await this.#work;
+  }
+
+  /** What the device has to offer; one that is still to come may have everything that a back-end has. */
+  get #offered(): bigint {
+    if (this.#offer === undefined) return OFFLOAD_FEATURES;
+    return this.#obeys ? this.#offer.features : this.#offer.features & ~CONTROL_QUEUE_FEATURES;
+  }
+
+  /** Whether the port uses a control queue, and there is a device's own behind it. */
+  get #obeys(): boolean {
+    return this.#options.controlQueue && this.#backend.control !== undefined;
+  }
+
+  /** Promiscuous and all-multicast mode: a back-end without a control queue of its own filters nothing, and takes any setting (cq=1). */
+  get #filters(): boolean {
+    return this.#options.controlQueue && (this.#backend.control === undefined || this.#commands(VIRTIO_NET_F_CTRL_RX));
+  }
+
+  /** Whether the device that is there takes commands of this kind. */
+  #commands(feature: bigint): boolean {
+    return this.#offer !== undefined && (this.#offered & feature) !== 0n;
+  }
+
+  /** Whether packets are spread over the receive queues by a hash, in this configuration. */
+  get #spreads(): boolean {
+    const { rxQueues = 0, rssTypes = RSS_IP } = this.configuration ?? {};
+    const { types, tableEntries } = rssCapabilities(this.#offer);
+    return this.#commands(VIRTIO_NET_F_RSS) && tableEntries > 0 && rxQueues > 1 && (rssTypes & types) !== 0n;
+  }
+
+  #rssSettings(change: Partial<RssState & { readonly table: readonly number[] }> = {}): RssSettings {
+    const { key = this.#rssKey, types = this.#rssTypes, table = this.#rssTable } = change;
+    return { hashTypes: hashTypesOf(types), key, table, unclassifiedQueue: 0, transmitQueues: Math.max(1, this.#rings().length >> 1) };
+  }
+
+  async #setFilter(addresses: readonly MacAddress[], multicast: readonly MacAddress[]): Promise<void> {
+    const all = [this.mac, ...addresses];
+    const isGroup = (mac: MacAddress): boolean => ((mac[0] ?? 0) & 1) !== 0;
+    const filter = { unicast: all.filter((mac) => !isGroup(mac)), multicast: [...all.filter(isGroup), ...multicast] };
+    await this.#enqueue(() => this.#control.setFilter(filter));
+    this.#addresses = addresses;
+    this.#multicast = multicast;
+  }
+
+  /** The device moved to another place of the network, and wants that known there. */
+  async #announce(): Promise<void> {
+    try {
+      await this.#backend.control?.(ANNOUNCE_ACK, new Uint8Array(0));
+    } catch (error) {
+      this.context.log(error instanceof Error ? error.message : String(error));
+    }
   }
 
   #enqueue(task: () => Promise<void>): Promise<void> {
@@ -343,12 +507,16 @@ export class VirtioPort extends BasePort<DriverQueue> {
       VIRTIO_NET_F_MTU |
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
-      (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n)
+      (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n) |
+      (this.#obeys ? CONTROL_FEATURES : 0n) |
+      (this.#filtersVlans ? VIRTIO_NET_F_CTRL_VLAN : 0n) |
+      (this.#spreads ? VIRTIO_NET_F_RSS : 0n) |
+      ((rxOffloads & RX_OFFLOAD_RSS_HASH) !== 0 ? VIRTIO_NET_F_HASH_REPORT : 0n)
     );
   }
 
   /** The device has come, or has come back. */
-  async #offered(offer: DeviceOffer): Promise<void> {
+  async #arrived(offer: DeviceOffer): Promise<void> {
     try {
       await this.#take(offer);
       if (this.state !== 'started') return;
@@ -361,6 +529,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   async #lost(): Promise<void> {
     this.#offer = undefined;
+    this.#control.end();
     if (!this.#up) return;
     this.#up = false;
     await this.runQueues(false);
@@ -369,20 +538,36 @@ export class VirtioPort extends BasePort<DriverQueue> {
     this.emit({ type: 'intr_lsc' });
   }
 
+  async #bringDown(): Promise<void> {
+    await this.runQueues(false);
+    if (this.#up) await this.#backend.stop();
+    this.#up = false;
+    this.#control.end();
+    this.#emptyQueues();
+  }
+
+  /** Agrees on features anew, with what lies in the rings lost. */
+  async #restart(): Promise<void> {
+    if (!this.#up || this.#offer === undefined) return;
+    await this.#bringDown();
+    await this.#bringUp(this.#offer);
+  }
+
   async #bringUp(offer: DeviceOffer): Promise<void> {
     const features = offer.features & this.#wantedFeatures();
     const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
     const bits = (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0);
     const rings = this.#rings();
-    const header = mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
-    const work = [guestWork(features), hostWork(features)] as const;
+    const tellsHash = (features & VIRTIO_NET_F_HASH_REPORT) !== 0n;
+    const header = tellsHash ? NET_HEADER_HASH_BYTES : mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
+    const work = [guestWork(features) | (tellsHash ? MBUF_HASH_VALID : 0), hostWork(features)] as const;
     for (const [index, ring] of rings.entries()) {
       ring?.reset(this.context.main.kernels);
       ring?.negotiate(bits, header, work[index % 2 === 0 ? 0 : 1]);
     }
     try {
-      await this.#backend.start({ features, mtu: this.mtu, rings });
+      await this.#backend.start({ features, mtu: this.mtu, rings, rss: this.#rssSettings() });
     } catch (cause) {
       throw new VirtioError(`${this.name}: the device did not start: ${cause instanceof Error ? cause.message : String(cause)}`, {
         code: cause instanceof VirtioError ? cause.code : 'EIO',
@@ -390,6 +575,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       });
     }
     this.#up = true;
+    if (this.#backend.control !== undefined) await this.#control.begin(features, this.#rssSettings(), this.context.log);
     // the device finds buffers at once, not only when an lcore first looks
     for (const [pair, queue] of this.rxQueues.entries()) {
       queue.set(Q_INTERRUPT_FD, this.#backend.receiveInterrupt?.(pair) ?? NO_DESCRIPTOR);

@@ -130,7 +130,7 @@ function writeHeader(header: u32, bytes: u32): void {
   if ((header & 3) === 0) {
     if (ld32(header) !== 0) st32(header, 0);
     if (ld32(header + 4) !== 0) st32(header + 4, 0);
-    if (bytes === NET_HEADER_BYTES) {
+    if (bytes >= NET_HEADER_BYTES) {
       const last: u32 = ld32(header + 8);
       if (last !== 0 && last !== ONE_BUFFER) st32(header + 8, 0);
     } else if (ld16(header + 8) !== 0) st16(header + 8, 0);
@@ -139,7 +139,7 @@ function writeHeader(header: u32, bytes: u32): void {
   stu32(header, 0);
   stu32(header + 4, 0);
   stu16(header + 8, 0);
-  if (bytes === NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, 0);
+  if (bytes >= NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, 0);
 }
 
 /** Puts the header of any packet at `header`. */

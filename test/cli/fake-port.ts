@@ -3,7 +3,7 @@
  */
 import type { CsumSettings, ForwardingPlan, Lcores, Stream, StreamCounters } from '../../src/lcore/forwarding-plan.ts';
 import type { MacAddress } from '../../src/net/mac-address.ts';
-import { parseMac } from '../../src/net/mac-address.ts';
+import { formatMac, parseMac } from '../../src/net/mac-address.ts';
 import type {
   ExtendedStatistic,
   Link,
@@ -14,6 +14,7 @@ import type {
   PortState,
   PortStatistics,
   QueueInfo,
+  RssState,
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from '../../src/port/port.ts';
@@ -98,6 +99,12 @@ export class FakePort implements Port {
   extended: readonly ExtendedStatistic[] = [{ name: 'rx_good_packets', value: 0 }];
   fixedLink: Partial<Link> = {};
   queueInfo: QueueInfo | undefined;
+  addresses: readonly MacAddress[] = [];
+  multicastAddresses: readonly MacAddress[] = [];
+  readonly vlans = new Set<number>();
+  /** Undefined: packets are not spread by a hash. */
+  hash: RssState | undefined;
+  table: readonly number[] = [];
   /** Calls whose names are here fail. */
   readonly failing = new Map<string, Error>();
   readonly calls: string[] = [];
@@ -170,6 +177,45 @@ export class FakePort implements Port {
   async setMac(mac: MacAddress): Promise<void> {
     await this.#call('mac');
     this.mac = mac;
+  }
+  get macAddresses(): readonly MacAddress[] {
+    return [this.mac, ...this.addresses];
+  }
+  async addMac(mac: MacAddress): Promise<void> {
+    await this.#call('add mac');
+    this.addresses = [...this.addresses, mac];
+  }
+  async removeMac(mac: MacAddress): Promise<void> {
+    await this.#call('remove mac');
+    this.addresses = this.addresses.filter((known) => formatMac(known) !== formatMac(mac));
+  }
+  async setMulticastAddresses(addresses: readonly MacAddress[]): Promise<void> {
+    await this.#call('multicast');
+    this.multicastAddresses = addresses;
+  }
+  async setVlanFilter(vlan: number, on: boolean): Promise<void> {
+    await this.#call('vlan filter');
+    if (on) this.vlans.add(vlan);
+    else this.vlans.delete(vlan);
+  }
+  rss(): RssState {
+    if (this.hash === undefined) throw new VirtioError(`${this.name}: packets are not spread by a hash`, { code: 'EOPNOTSUPP' });
+    return this.hash;
+  }
+  async updateRss(change: Partial<RssState>): Promise<void> {
+    await this.#call('rss');
+    this.hash = { ...this.rss(), ...change };
+  }
+  rssTable(): readonly number[] {
+    this.rss();
+    return this.table;
+  }
+  async updateRssTable(entries: readonly (number | undefined)[]): Promise<void> {
+    await this.#call('rss table');
+    this.table = this.table.map((queue, index) => entries[index] ?? queue);
+  }
+  setInterruptCoalescing(): Promise<void> {
+    return unsupported('interrupt coalescing');
   }
   async setVlanOffloads(rxOffloads: number): Promise<void> {
     await this.#call('vlan offloads');
