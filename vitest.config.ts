@@ -21,7 +21,16 @@ export default defineConfig({
       },
       { test: { name: 'peers', pool: 'forks', include: ['test/{peers,qtest}/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
       { test: { name: 'hostile', pool: 'forks', include: ['test/hostile/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 } },
-      { test: { name: 'vm', pool: 'forks', include: ['test/vm/**/*.test.ts'], testTimeout: 300_000, hookTimeout: 60_000 } },
+      {
+        test: {
+          name: 'vm',
+          pool: 'forks',
+          include: ['test/vm/**/*.test.ts'],
+          setupFiles: ['test/vm/time-left.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 60_000,
+        },
+      },
     ],
   },
 });

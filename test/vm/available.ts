@@ -16,10 +16,3 @@ async function why(): Promise<string | undefined> {
 
 /** Why there is no test machine here, or undefined. */
 export const WHY_NO_MACHINE: string | undefined = await why();
-
-/**
- * Why the long tests are left out, or undefined. On demand: now and then an emulated machine stops in the middle of one, all its CPUs
- * idle, until the limit ends it; why is not known yet.
- */
-export const WHY_NO_LONG_TESTS: string | undefined =
-  WHY_NO_MACHINE ?? (process.env['DPDK_TS_VM_ALL'] === '1' ? undefined : 'on demand: DPDK_TS_VM_ALL=1');

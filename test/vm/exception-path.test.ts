@@ -7,7 +7,7 @@
  * @module
  */
 import { describe, expect, test } from 'vitest';
-import { WHY_NO_LONG_TESTS } from './available.ts';
+import { WHY_NO_MACHINE } from './available.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
 const OURS = 'dpdk-ts-testpmd';
@@ -51,7 +51,7 @@ function forwarded(text: string, port: number): { readonly received: number; rea
 
 const round = (packets: number) => ({ received: packets, sent: packets, dropped: 0 });
 
-describe.skipIf(WHY_NO_LONG_TESTS !== undefined)('the exception path', { timeout: SCRIPT_LIMIT }, () => {
+describe.skipIf(WHY_NO_MACHINE !== undefined)('the exception path', { timeout: SCRIPT_LIMIT }, () => {
   test('ours passes packets to the kernel, a second testpmd, ours or DPDK’s, takes them from tap0 and sends them back', async () => {
     const { section } = await runScript(`${FIRST(OURS)} ${SECOND('b', OURS)} ${SECOND('c', DPDK)} ${END}`);
     expect(forwarded(section('b'), 0)).toEqual(round(PINGS));

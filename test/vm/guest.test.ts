@@ -9,10 +9,10 @@ import { enterNetworkNamespace, ip, WHY_NO_NETWORK } from '../support/network.ts
 import { SocketDirectory } from '../support/pair.ts';
 import { lcoresArgument } from '../support/program.ts';
 import { Testpmd } from '../support/testpmd.ts';
-import { WHY_NO_LONG_TESTS } from './available.ts';
+import { WHY_NO_MACHINE } from './available.ts';
 import { runInMachine, type MachineResult } from './machine.ts';
 
-const WHY = WHY_NO_LONG_TESTS ?? WHY_NO_NETWORK ?? (existsSync('/dev/net/tun') ? undefined : 'no /dev/net/tun');
+const WHY = WHY_NO_MACHINE ?? WHY_NO_NETWORK ?? (existsSync('/dev/net/tun') ? undefined : 'no /dev/net/tun');
 const TIME_LIMIT = 150_000;
 /** MiB; all of it is mapped into our window for peers. */
 const MEMORY = 768;

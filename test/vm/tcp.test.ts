@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, expect, test } from 'vitest';
-import { WHY_NO_LONG_TESTS } from './available.ts';
+import { WHY_NO_MACHINE } from './available.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
 const BYTES = 12_000_000;
@@ -37,7 +37,7 @@ function large(section: string): Record<string, number> {
 }
 const digest = (section: string): string => section.split(' ')[0] ?? '';
 
-describe.skipIf(WHY_NO_LONG_TESTS !== undefined)('TCP through our testpmd', { timeout: SCRIPT_LIMIT }, () => {
+describe.skipIf(WHY_NO_MACHINE !== undefined)('TCP through our testpmd', { timeout: SCRIPT_LIMIT }, () => {
   test('without offloads, byte for byte in packets of the MTU', async () => {
     const { section } = await runScript(`${LAUNCH} -- -i --txd=1024 --rxd=1024 ${PREPARE} ${FETCH('io')} ${END}`);
     expect(digest(section('file'))).toMatch(/^[0-9a-f]{64}$/);

@@ -69,11 +69,16 @@ launch() {
   ! has_ended "$name" || give_up "ended: $*"
 }
 
+# opened for reading, too: a program that has died would have the shell wait for a reader for ever
+type_line() { printf '%s\n' "$2" 1<> "/tmp/$1.in"; }
+has_prompts_or_ended() { has_prompts "$@" || has_ended "$1"; }
+
 say() {
   seen=$(prompts "$1")
   from=$(wc -c < "/tmp/$1.log")
-  printf '%s\n' "$2" > "/tmp/$1.in"
-  until_true $PATIENCE has_prompts "$1" $((seen + 1))
+  type_line "$1" "$2"
+  until_true $PATIENCE has_prompts_or_ended "$1" $((seen + 1))
+  ! has_ended "$1" || give_up "ended after '$2'"
   tail -c +$((from + 1)) "/tmp/$1.log"
   echo
 }
@@ -81,7 +86,7 @@ say() {
 tell() { say "$@" > /dev/null; }
 
 leave() {
-  echo quit > "/tmp/$1.in"
+  type_line "$1" quit
   kill "$(cat "/tmp/$1.holder")"
   until_true $PATIENCE has_ended "$1"
   wait "$(cat "/tmp/$1.pid")"

@@ -5,7 +5,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { portStatisticsIn } from '../support/statistics.ts';
-import { WHY_NO_LONG_TESTS } from './available.ts';
+import { WHY_NO_MACHINE } from './available.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
 const PROGRAM = 'dpdk-ts-testpmd';
@@ -31,7 +31,7 @@ function sentByQueue(text: string): number[] {
 
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
-describe.skipIf(WHY_NO_LONG_TESTS !== undefined)('virtio_user on /dev/vhost-net', { timeout: SCRIPT_LIMIT }, () => {
+describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', { timeout: SCRIPT_LIMIT }, () => {
   test('what is sent is what tap0 receives; ping is answered; address, MTU, carrier and link are those of both ends', async () => {
     const { text, values, section } = await runScript(`
       launch a ${PROGRAM} -l 0-1 ${EAL} --vdev=${VDEV},queues=1,queue_size=1024,mac=02:00:00:00:00:0a -- -i --nb-cores=1
