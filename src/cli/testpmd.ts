@@ -3,16 +3,13 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
-import { Arena } from '../memory/arena.ts';
 import { createMempool, type Mempool } from '../memory/mempool.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { startCapture } from '../port/capture.ts';
 import type { PortContext } from '../port/context.ts';
-import { parsePciAddress } from '../pci/address.ts';
-import { createPort, createPorts, driverNames, memoryDemand, type FailedPort } from '../port/drivers.ts';
-import type { Port } from '../port/port.ts';
+import { createPort, driverNames } from '../port/drivers.ts';
 import { loadKernels } from '../ring/kernels.ts';
-import { availableCpus, numaNodes, onlineCpus, pinThread } from '../system/cpu.ts';
+import { pinThread } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
 import { parseCommandLine } from './arguments/command-line.ts';
 import type { EalOptions } from './arguments/eal.ts';
@@ -21,31 +18,17 @@ import { checkAgainstPorts } from './arguments/port-checks.ts';
 import type { TestpmdOptions } from './arguments/testpmd.ts';
 import { engineNames } from '../lcore/engines/index.ts';
 import { WorkerLcores } from '../lcore/lcores.ts';
+import { announceArguments, announceMachine, closePorts, Closers, fatal, machineCpus, openArena, probePorts, say, warn } from './eal.ts';
 import { runNonInteractive, type StandardInput } from './non-interactive.ts';
 import { announceOptions, Session } from './session.ts';
 import { sessionOptions } from './session/from-arguments.ts';
 import { onTermination } from './session/termination.ts';
-import { selectPciDevices, warnOfFailedDevices } from './pci-devices.ts';
+import { selectPciDevices } from './pci-devices.ts';
 import { runShell } from './shell.ts';
 import { planMemory } from './testpmd-memory.ts';
-import { versionText } from './version.ts';
 
 const PROGRAM = 'dpdk-ts-testpmd';
 const POOL_NAME = 'mb_pool_0';
-
-function say(text: string): void {
-  process.stdout.write(text);
-}
-
-function warn(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
-
-/** What testpmd prints before it gives up. */
-function fatal(error: unknown): 1 {
-  warn(`EAL: Error - exiting with code: 1\n  Cause: ${error instanceof Error ? error.message : String(error)}`);
-  return 1;
-}
 
 /** For programs that are a testpmd with something more. */
 export interface TestpmdHooks {
@@ -57,46 +40,23 @@ export interface TestpmdHooks {
 
 /** Runs testpmd with `argv` (without the program's name); resolves with the exit status. */
 export async function runTestpmd(argv: readonly string[], hooks: TestpmdHooks = {}): Promise<number> {
-  const cpus = availableCpus();
-  const present = Array.from({ length: onlineCpus() }, (_, cpu) => cpu);
-  const parsed = parseCommandLine(argv, { programName: PROGRAM, availableCpus: cpus, presentCpus: present, drivers: driverNames });
+  const parsed = parseCommandLine(argv, { programName: PROGRAM, ...machineCpus(), drivers: driverNames });
   if (parsed.kind === 'help') {
     say(parsed.text);
     return parsed.exitStatus;
   }
-  warn(`EAL: Detected CPU lcores: ${String(present.length)}`);
-  warn(`EAL: Detected NUMA nodes: ${String(numaNodes())}`);
+  announceMachine();
   if (parsed.kind === 'failure') {
     say(parsed.usage);
     for (const line of parsed.lines) warn(line);
     return parsed.exitStatus;
   }
-  if (parsed.eal.version) warn(`EAL: RTE Version: '${versionText()}'`);
-  for (const line of parsed.notices) warn(line);
+  announceArguments(parsed.eal, parsed.notices);
   await using cleanup = new Closers();
   try {
     return await runParsed(parsed.eal, parsed.testpmd, cleanup, hooks);
   } catch (error) {
     return fatal(error);
-  }
-}
-
-/** Closes what was opened, last first. (AsyncDisposableStack is not in Node 20 and 22.) */
-class Closers implements AsyncDisposable {
-  readonly #closers: (() => void | Promise<void>)[] = [];
-
-  defer(close: () => void | Promise<void>): void {
-    this.#closers.push(close);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const close of this.#closers.reverse()) {
-      try {
-        await close();
-      } catch (error) {
-        warn(error instanceof Error ? error.message : String(error));
-      }
-    }
   }
 }
 
@@ -117,22 +77,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     cacheSize: testpmd.mbcache,
     memoryMb: eal.memoryMb,
   });
-  const demand = memoryDemand(eal.vdevs);
-  const arena = new Arena({
-    bytes: memory.bytes,
-    ownBytes: memory.ownBytes,
-    peerBytes: eal.peerMemMb * 1024 * 1024,
-    pageSize: eal.noHuge ? 4096 : (demand.pageSize ?? 'auto'),
-    hugeDirectory: demand.pageSize === undefined ? eal.hugeDir : undefined,
-    publishedPath: demand.publishedPath,
-    filePrefix: eal.filePrefix,
-    warn: (message) => {
-      warn(`EAL: ${message}`);
-    },
-  });
-  cleanup.defer(() => {
-    arena.close();
-  });
+  const arena = openArena(eal, memory, cleanup);
   const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
   // what comes later, and is asked for by what comes first
   const later: { lcores?: WorkerLcores; session?: Session; mempool?: Mempool } = {};
@@ -142,6 +87,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
     log: warn,
     signal: termination.signal,
+    iovaMode: eal.iovaMode,
   };
   const pool = (): Mempool => {
     if (later.mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
@@ -162,21 +108,8 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   });
   // the Workers start while the ports look for their devices
   launching.catch(() => undefined);
-  const { ports, failed } = await createPorts(
-    context,
-    // those of the PCI bus come first
-    [...pciDevices, ...eal.vdevs].map(({ name, text }) => (text === '' ? name : `${name},${text}`)),
-  );
-  // the session closes its ports itself; this is for the ways that lead past it
-  cleanup.defer(() => closeAll(ports));
-  const isPci = ({ text }: FailedPort): boolean => parsePciAddress(text.split(',', 1)[0] ?? '') !== undefined;
-  warnOfFailedDevices(failed.filter(isPci), eal.allow.length > 0, warn);
-  const failedVdevs = failed.filter((port) => !isPci(port));
-  for (const { text, error } of failedVdevs) {
-    warn(error.message);
-    warn(`vdev_probe(): failed to initialize ${text.split(',', 1)[0] ?? text} device`);
-  }
-  if (failedVdevs.length > 0) warn('EAL: Bus (vdev) probe failed.');
+  // the session closes its ports itself; probePorts() does for the ways that lead past it
+  const ports = await probePorts(context, eal, pciDevices, cleanup);
   if (ports.length === 0) warn('testpmd: No probed ethernet devices');
   const lcores = await launching;
   later.lcores = lcores;
@@ -216,17 +149,13 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     signal: termination.signal,
   });
   later.session = running;
-  cleanup.defer(() => closeAll(running.ports.list().map(({ port }) => port)));
+  cleanup.defer(() => closePorts(running.ports.list().map(({ port }) => port)));
   await running.begin();
   hooks.observe?.(running);
   const { input = process.stdin } = hooks;
   if (options.interactive) await runShell(running, { input, output: process.stdout });
   else await runNonInteractive(running, input);
   return 0;
-}
-
-async function closeAll(ports: readonly Port[]): Promise<void> {
-  for (const port of ports) await port.close();
 }
 
 /** The addresses of --eth-peers-configfile, or the exit status after an error. */

@@ -28,6 +28,12 @@ export interface RelayTarget {
   readonly value: number;
 }
 
+/**
+ * What devices are told by order of the user (--iova-mode): physical addresses even behind an IOMMU, or arena offsets even where the
+ * device does not say that anything translates for it. Undefined: what each device needs.
+ */
+export type IovaMode = 'pa' | 'va';
+
 export interface PciFunction {
   /** `0000:00:10.0` */
   readonly name: string;

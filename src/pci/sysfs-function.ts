@@ -15,7 +15,7 @@ import { systemError } from '../system/ffi.ts';
 import { PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from './capabilities.ts';
 import { fileRegisters } from './file-registers.ts';
 import { mapBar } from './mapped-registers.ts';
-import type { PciFunction, Registers } from './pci-function.ts';
+import type { IovaMode, PciFunction, Registers } from './pci-function.ts';
 import type { PciDevice } from './sysfs.ts';
 
 const UIO_DRIVER = 'uio_pci_generic';
@@ -25,6 +25,7 @@ const PAGE = 4096;
 export interface SysfsFunctionOptions {
   readonly arena: Arena;
   readonly device: PciDevice;
+  readonly iovaMode?: IovaMode | undefined;
   /** Default: the real system calls. */
   readonly system?: DeviceFiles | undefined;
 }
@@ -46,11 +47,17 @@ export class SysfsFunction implements PciFunction {
   #open = true;
 
   /**
-   * @throws VirtioError when its files cannot be opened: only root may
+   * @throws VirtioError when its files cannot be opened: only root may; EINVAL for arena offsets, which nothing translates here
    */
   constructor(options: SysfsFunctionOptions) {
     const { arena, device } = options;
     this.name = device.address;
+    if (options.iovaMode === 'va') {
+      throw new VirtioError(
+        `${this.name}: --iova-mode=va: nothing translates addresses for a device on ${device.driver ?? 'no driver'}; leave the option out, or bind it to vfio-pci where there is an IOMMU`,
+        { code: 'EINVAL' },
+      );
+    }
     this.#arena = arena;
     this.#device = device;
     this.#system = options.system ?? realDeviceFiles;

@@ -6,7 +6,7 @@
 import { readSync } from 'node:fs';
 import type { TransportInterrupts } from '../backend/virtio-transport.ts';
 import type { Arena } from '../memory/arena.ts';
-import { physicalAddressesIn, type PhysicalAddresses } from '../ring/physical-addresses.ts';
+import { PHYSICAL_PAGE, physicalAddressesIn, type PhysicalAddresses } from '../ring/physical-addresses.ts';
 import { realDeviceFiles, type DeviceFiles } from '../system/device-files.ts';
 import { VirtioError } from '../system/error.ts';
 import { closeFd, createEventFd } from '../system/event-fd.ts';
@@ -31,13 +31,14 @@ import {
   VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
   VFIO_REGION_INFO_FLAG_MMAP,
+  type DmaMapping,
   type VfioDeviceInfo,
   type VfioRegion,
 } from '../system/vfio.ts';
 import { PCI_COMMAND, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from './capabilities.ts';
 import { fileRegisters } from './file-registers.ts';
 import { mapBar, type MappedBar } from './mapped-registers.ts';
-import type { PciFunction, Registers } from './pci-function.ts';
+import type { IovaMode, PciFunction, Registers } from './pci-function.ts';
 import { groupMembers, type PciDevice } from './sysfs.ts';
 import { VfioGroup, type VfioFile } from './vfio-group.ts';
 
@@ -47,6 +48,7 @@ const MIN_PAGE = 4096;
 export interface VfioFunctionOptions {
   readonly arena: Arena;
   readonly device: PciDevice;
+  readonly iovaMode?: IovaMode | undefined;
   /** Default: the real system calls. */
   readonly system?: DeviceFiles | undefined;
 }
@@ -58,6 +60,7 @@ export class VfioFunction implements PciFunction {
   readonly addressHigh = 0;
   readonly translated: boolean;
   readonly #arena: Arena;
+  readonly #iovaMode: IovaMode | undefined;
   readonly #system: DeviceFiles;
   readonly #group: VfioGroup;
   readonly #file: VfioFile;
@@ -79,7 +82,8 @@ export class VfioFunction implements PciFunction {
     this.#arena = arena;
     this.#system = options.system ?? realDeviceFiles;
     this.#group = openGroup(this.#system, device);
-    this.translated = !this.#group.noIommu;
+    this.#iovaMode = options.iovaMode;
+    this.translated = !this.#group.noIommu && options.iovaMode !== 'pa';
     let file: VfioFile | undefined;
     try {
       file = this.#group.openDevice(device.address);
@@ -111,8 +115,8 @@ export class VfioFunction implements PciFunction {
     return Promise.reject(new VirtioError(`${this.name}: its registers are reached directly`, { code: 'EOPNOTSUPP' }));
   }
 
-  physicalAddresses(): PhysicalAddresses {
-    return physicalAddressesIn(this.#arena);
+  physicalAddresses(): PhysicalAddresses | undefined {
+    return this.#iovaMode === 'va' && !this.#group.noIommu ? undefined : physicalAddressesIn(this.#arena);
   }
 
   /** A function of the root complex has no reset that vfio could ask for. */
@@ -123,10 +127,7 @@ export class VfioFunction implements PciFunction {
 
   async shareMemory(): Promise<void> {
     if (this.#shared) return;
-    if (this.translated) {
-      const { guestAddress, bytes, userAddress } = this.#arena.publishedRegion;
-      this.#group.map({ iova: guestAddress, bytes, userAddress });
-    }
+    if (!this.#group.noIommu) this.#group.map(this.#mappings());
     this.#shared = true;
     try {
       await this.#command(PCI_COMMAND_MASTER, 0);
@@ -142,7 +143,7 @@ export class VfioFunction implements PciFunction {
     try {
       await this.#command(0, PCI_COMMAND_MASTER);
     } finally {
-      if (this.translated) this.#group.unmap();
+      if (!this.#group.noIommu) this.#group.unmap();
     }
   }
 
@@ -177,6 +178,17 @@ export class VfioFunction implements PciFunction {
       this.#file.close();
       this.#group.release();
     }
+  }
+
+  /** The published part of the arena at its own offsets, or page by page at physical addresses. */
+  #mappings(): readonly DmaMapping[] {
+    const { guestAddress, bytes, userAddress } = this.#arena.publishedRegion;
+    if (this.translated) return [{ iova: guestAddress, bytes, userAddress }];
+    const physical = physicalAddressesIn(this.#arena);
+    return Array.from({ length: bytes / PHYSICAL_PAGE }, (_, page) => {
+      const { low, high } = physical.addressOf(guestAddress + page * PHYSICAL_PAGE);
+      return { iova: high * 2 ** 32 + low, bytes: PHYSICAL_PAGE, userAddress: userAddress + page * PHYSICAL_PAGE };
+    });
   }
 
   #region(index: number): VfioRegion {

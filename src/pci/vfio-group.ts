@@ -98,7 +98,7 @@ export class VfioGroup {
   readonly #container: VfioFile;
   readonly #group: VfioFile;
   #users = 0;
-  #mapping: DmaMapping | undefined;
+  #mappings: readonly DmaMapping[] = [];
   #mappers = 0;
 
   private constructor(system: DeviceFiles, path: string, members: () => readonly string[]) {
@@ -163,11 +163,13 @@ export class VfioGroup {
    * Lets the group's devices reach memory of this process, until unmap() was called as often.
    * @throws VirtioError ERANGE for addresses that the IOMMU keeps for itself, ENOMEM, EBUSY when they reach another arena
    */
-  map(mapping: DmaMapping): void {
-    const { iova, bytes, userAddress } = mapping;
-    const present = this.#mapping;
-    if (present !== undefined) {
-      if (present.userAddress !== userAddress || present.iova !== iova || present.bytes !== bytes) {
+  map(mappings: readonly DmaMapping[]): void {
+    if (this.#mappings.length > 0) {
+      const isPresent = mappings.every(({ iova, bytes, userAddress }, index) => {
+        const present = this.#mappings[index];
+        return present?.iova === iova && present.bytes === bytes && present.userAddress === userAddress;
+      });
+      if (!isPresent || mappings.length !== this.#mappings.length) {
         throw new VirtioError(
           `${this.path}: another environment of this process uses a device of this group, which reaches one memory only; open both ports in one`,
           { code: 'EBUSY' },
@@ -176,22 +178,34 @@ export class VfioGroup {
       this.#mappers++;
       return;
     }
-    this.#checkRanges(mapping);
-    const { value, errno } = this.#system.ioctl(this.#container.fd, VFIO.VFIO_IOMMU_MAP_DMA, dmaMap(mapping));
-    if (value < 0) {
-      throw errnoName(errno) === 'ENOMEM'
-        ? lockedMemoryError(this.#system, this.path, bytes, 'VFIO_IOMMU_MAP_DMA', errno)
-        : systemError(this.path, 'VFIO_IOMMU_MAP_DMA', errno);
+    this.#checkRanges(mappings);
+    const done: DmaMapping[] = [];
+    try {
+      for (const mapping of mappings) {
+        this.#mapOne(mapping);
+        done.push(mapping);
+      }
+    } catch (error) {
+      for (const mapping of done) this.#container.ask('VFIO_IOMMU_UNMAP_DMA', dmaUnmap(mapping));
+      throw error;
     }
-    this.#mapping = mapping;
+    this.#mappings = done;
     this.#mappers = 1;
   }
 
   unmap(): void {
-    const mapping = this.#mapping;
-    if (mapping === undefined || --this.#mappers > 0) return;
-    this.#mapping = undefined;
-    this.#container.ask('VFIO_IOMMU_UNMAP_DMA', dmaUnmap(mapping));
+    if (this.#mappings.length === 0 || --this.#mappers > 0) return;
+    const mappings = this.#mappings;
+    this.#mappings = [];
+    for (const mapping of mappings) this.#container.ask('VFIO_IOMMU_UNMAP_DMA', dmaUnmap(mapping));
+  }
+
+  #mapOne(mapping: DmaMapping): void {
+    const { value, errno } = this.#system.ioctl(this.#container.fd, VFIO.VFIO_IOMMU_MAP_DMA, dmaMap(mapping));
+    if (value >= 0) return;
+    throw errnoName(errno) === 'ENOMEM'
+      ? lockedMemoryError(this.#system, this.path, mapping.bytes, 'VFIO_IOMMU_MAP_DMA', errno)
+      : systemError(this.path, 'VFIO_IOMMU_MAP_DMA', errno);
   }
 
   #join(group: VfioFile, members: () => readonly string[]): void {
@@ -226,15 +240,19 @@ export class VfioGroup {
     throw new VirtioError(`${this.path}${hint} (VFIO_SET_IOMMU)`, { code, syscall: 'VFIO_SET_IOMMU', errno });
   }
 
-  #checkRanges({ iova, bytes }: DmaMapping): void {
+  #checkRanges(mappings: readonly DmaMapping[]): void {
     const ranges = decodeIovaRanges(this.#container.askAll('VFIO_IOMMU_GET_INFO', iommuInfo));
-    const last = BigInt(iova) + BigInt(bytes) - 1n;
-    if (ranges === undefined || ranges.some((range) => range.first <= BigInt(iova) && last <= range.last)) return;
-    const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
-    const text = ranges.map((range) => `${hex(range.first)}-${hex(range.last)}`).join(', ');
-    throw new VirtioError(
-      `${this.path}: the IOMMU lets devices reach ${text}, and the packet memory has ${hex(iova)}-${hex(last)}; ask for less memory with -m`,
-      { code: 'ERANGE' },
-    );
+    if (ranges === undefined) return;
+    const hex = (value: bigint): string => `0x${value.toString(16)}`;
+    for (const { iova, bytes } of mappings) {
+      const first = BigInt(iova);
+      const last = first + BigInt(bytes) - 1n;
+      if (ranges.some((range) => range.first <= first && last <= range.last)) continue;
+      const text = ranges.map((range) => `${hex(range.first)}-${hex(range.last)}`).join(', ');
+      throw new VirtioError(
+        `${this.path}: the IOMMU lets devices reach ${text}, and the packet memory has ${hex(first)}-${hex(last)}; ask for less memory with -m`,
+        { code: 'ERANGE' },
+      );
+    }
   }
 }

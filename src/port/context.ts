@@ -4,6 +4,7 @@
  */
 import type { Arena } from '../memory/arena.ts';
 import type { Interruption } from '../backend/backend.ts';
+import type { IovaMode } from '../pci/pci-function.ts';
 import type { KernelContext } from '../ring/kernels.ts';
 
 export interface PortContext {
@@ -14,6 +15,8 @@ export interface PortContext {
   readonly gracePeriod: () => Promise<void>;
   /** Ends waits for peers that do not answer. */
   readonly signal?: Interruption;
+  /** Which addresses PCI devices are told; undefined: what each of them needs. */
+  readonly iovaMode?: IovaMode | undefined;
   /** Takes lines for the user: what peers do wrong, connections that come and go. */
   readonly log: (text: string) => void;
 }

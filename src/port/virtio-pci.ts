@@ -29,7 +29,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   if (args.flag('vdpa', false)) throw refused('vdpa=1 leaves the device to another driver');
   if (args.flag('vectorized', false)) throw refused('vectorized=1: there is no vectorized path yet');
   if (args.flag('packed_vq', false)) throw refused('packed_vq=1: packed rings are not supported yet');
-  const { arena, log, gracePeriod } = context;
+  const { arena, log, gracePeriod, iovaMode } = context;
   const port = new VirtioPort(context, {
     id,
     name,
@@ -48,7 +48,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
       new TransportBackend({
         arena,
         peer: name,
-        openTransport: () => openPciTransport(arena, name),
+        openTransport: () => openPciTransport(arena, name, iovaMode),
         returns: false,
         queueSize: undefined,
         mac: undefined,
