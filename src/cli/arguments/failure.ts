@@ -10,9 +10,9 @@ export class ArgumentFailure extends Error {
   /** What is wrong, and what would be right; undefined where DPDK's lines say it all. */
   readonly reason: string | undefined;
   /** The usage text that DPDK prints first, if it does. */
-  readonly usage: 'eal' | 'testpmd' | undefined;
+  readonly usage: 'eal' | 'testpmd' | 'l3fwd-power' | undefined;
 
-  constructor(lines: readonly string[], reason: string | undefined, usage: 'eal' | 'testpmd' | undefined) {
+  constructor(lines: readonly string[], reason: string | undefined, usage: 'eal' | 'testpmd' | 'l3fwd-power' | undefined) {
     super(reason ?? lines.join('\n'));
     this.name = 'ArgumentFailure';
     this.lines = lines;

@@ -9,8 +9,9 @@ import { TESTPMD_OPTIONS } from './testpmd-options.ts';
 
 /** What `-h` before `--` prints. */
 export function ealUsage(programName: string): string {
-  return usage(`Usage: ${programName} [EAL options] -- [testpmd options]`, 'EAL options:', EAL_OPTIONS, [
-    `Options of testpmd itself: ${programName} -- --help`,
+  const application = programName.replace(/^dpdk-ts-/, '');
+  return usage(`Usage: ${programName} [EAL options] -- [${application} options]`, 'EAL options:', EAL_OPTIONS, [
+    `Options of ${application} itself: ${programName} -- --help`,
   ]);
 }
 
@@ -25,7 +26,8 @@ export function testpmdUsage(programName: string): string {
 const width = 100;
 const column = 26;
 
-function usage<Draft>(first: string, title: string, table: readonly OptionSpec<Draft>[], last: readonly string[]): string {
+/** A usage text: its first line, a title, the options by their kinds, and the last lines. */
+export function usage<Draft>(first: string, title: string, table: readonly OptionSpec<Draft>[], last: readonly string[]): string {
   const lines = [first, '', title];
   for (const option of table) if (option.kind === 'supported') lines.push(...entry(heading(option), option.summary));
   lines.push('');
