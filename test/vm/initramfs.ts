@@ -26,9 +26,9 @@ export interface Contents {
   readonly environment: Readonly<Record<string, string>>;
   /** Where the command's input comes from. */
   readonly input: 'none' | 'pipe' | 'terminal';
-  /** Executable of Node.js, and the program's compiled command. */
+  /** Executable of Node.js, and the project's compiled commands by their names. */
   readonly node: string;
-  readonly testpmd: string;
+  readonly programs: Readonly<Record<string, string>>;
 }
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -52,7 +52,8 @@ export async function initramfs(contents: Contents): Promise<Buffer> {
   archive.file('vm/busybox', await readFile(contents.kernel.busybox), 0o755);
   for (const name of APPLETS) archive.link(`vm/applets/${name}`, '/vm/busybox');
   archive.file('vm/bin/modprobe', await readFile(join(HERE, 'modprobe.sh')), 0o755);
-  archive.file('vm/bin/dpdk-ts-testpmd', `#!/bin/sh\nexec ${quoted(contents.node)} ${quoted(contents.testpmd)} "$@"\n`, 0o755);
+  for (const [name, path] of Object.entries(contents.programs))
+    archive.file(`vm/bin/${name}`, `#!/bin/sh\nexec ${quoted(contents.node)} ${quoted(path)} "$@"\n`, 0o755);
   archive.file('vm/settings', settings(contents));
   archive.file('vm/shares', contents.shares.map(mountLine).join(''));
   archive.file('vm/command', commandScript(contents), 0o755);

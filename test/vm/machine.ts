@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import project from '../../package.json' with { type: 'json' };
 import { MachineError } from './error.ts';
 import { initramfs, shareTag, type Share } from './initramfs.ts';
 import { cacheFolder, prepareKernel, type Kernel } from './kernel.ts';
@@ -129,7 +130,7 @@ async function boot(kernel: Kernel, options: MachineOptions, accelerator: Accele
     environment: options.environment ?? {},
     input: stdio === 'terminal' ? 'terminal' : stdio === 'inherit' || options.input !== undefined ? 'pipe' : 'none',
     node: process.execPath,
-    testpmd: join(PROJECT, 'dist', 'cli', 'testpmd-main.js'),
+    programs: Object.fromEntries(Object.entries(project.bin).map(([name, path]) => [name, join(PROJECT, path)])),
   });
   await using files = await AnonymousFiles.create(['initramfs', 'console']);
   const [image, log] = files.handles as [FileHandle, FileHandle];
