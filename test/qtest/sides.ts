@@ -2,8 +2,12 @@
  * Testpmd processes whose port is a virtio-net device inside a QEMU.
  * @module
  */
+import { expect } from 'vitest';
+import { sleep } from '../support/deadline.ts';
 import { lcoresArgument } from '../support/program.ts';
 import { Testpmd } from '../support/testpmd.ts';
+
+const ARRIVAL_MILLISECONDS = 15_000;
 
 export interface QtestSide {
   /** After `--vdev net_virtio_qtest0,`; several: a port each. */
@@ -32,4 +36,39 @@ export async function startSide(side: QtestSide): Promise<Testpmd> {
     await testpmd.kill();
     throw error;
   }
+}
+
+/** One port of a process. */
+export interface End {
+  readonly testpmd: Testpmd;
+  readonly port?: number;
+}
+
+/**
+ * Sends packets one way for a while, on every queue that there is, and expects each of them at the other end, whole. An emulated device on
+ * a busy host takes its time for what is in the rings already, so that it is waited for.
+ */
+export async function expectArrival(from: End, to: End, bytes: number, milliseconds: number): Promise<number> {
+  await to.testpmd.commands('set fwd rxonly', 'start');
+  await from.testpmd.commands('set fwd txonly', `set txpkts ${bytes}`);
+  const before = [await from.testpmd.statistics(from.port), await to.testpmd.statistics(to.port)] as const;
+  await from.testpmd.command('start');
+  await sleep(milliseconds);
+  await from.testpmd.command('stop');
+  const { txPackets } = await from.testpmd.statistics(from.port);
+  const sent = txPackets - before[0].txPackets;
+  const after = await to.testpmd.waitForStatistics(
+    `all of ${sent} packets`,
+    ({ rxPackets }) => rxPackets - before[1].rxPackets >= sent,
+    to.port,
+    ARRIVAL_MILLISECONDS,
+  );
+  await to.testpmd.command('stop');
+  expect(sent).toBeGreaterThan(100);
+  expect({
+    packets: after.rxPackets - before[1].rxPackets,
+    bytes: after.rxBytes - before[1].rxBytes,
+    errors: after.rxErrors - before[1].rxErrors,
+  }).toEqual({ packets: sent, bytes: sent * bytes, errors: 0 });
+  return sent;
 }

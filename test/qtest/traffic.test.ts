@@ -5,9 +5,8 @@
  */
 import { describe, expect, test } from 'vitest';
 import { isAlive } from '../support/processes.ts';
-import { expectOneWay } from '../support/traffic.ts';
 import { dgram, Folder, RunningQemu, WHY_NO_QEMU } from './qemu.ts';
-import { startSide } from './sides.ts';
+import { expectArrival, startSide } from './sides.ts';
 
 const MILLISECONDS = 300;
 const NIC = 'virtio-net-pci,netdev=n0,addr=0x4,disable-legacy=on,vectors=4';
@@ -17,9 +16,10 @@ async function expectBothWays(ours: string, peers: string): Promise<void> {
   await using driver = await startSide({ devices: [ours], cpu: 0 });
   await using device = await startSide({ devices: [peers], cpu: 1 });
   await Promise.all([driver.waitForLink(), device.waitForLink()]);
-  for (const size of ['64', '1514']) {
-    await expectOneWay({ driver, device }, 'driver', size, MILLISECONDS);
-    await expectOneWay({ driver, device }, 'device', size, MILLISECONDS);
+  const [one, other] = [{ testpmd: driver }, { testpmd: device }];
+  for (const bytes of [64, 1514]) {
+    await expectArrival(one, other, bytes, MILLISECONDS);
+    await expectArrival(other, one, bytes, MILLISECONDS);
   }
   await driver.quit();
   await device.quit();

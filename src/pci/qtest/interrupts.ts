@@ -15,6 +15,8 @@ import type { MsixTable } from './msix.ts';
 
 const LOOK_MILLISECONDS = 1;
 const WORD_BYTES = 4;
+/** How often a line that stays high is told again. */
+const AGAIN_MILLISECONDS = 100;
 
 function checkCount(name: string, wanted: number, count: number): void {
   if (wanted > count) {
@@ -95,10 +97,15 @@ export function wordInterrupts(name: string, table: MsixTable, arena: Arena, add
 }
 
 /**
- * The line that all functions of the machine share.
- * @param watch calls its listener whenever the line is raised, until the returned function is called
+ * The line that all functions of the machine share. It is level-triggered: as long as it is high, somebody has not been heard.
+ * @param watch calls its listener whenever the line changes, until the returned function is called
+ * @param isAsserted whether this function holds it high
  */
-export function lineInterrupt(name: string, watch: (onRaise: () => void) => Promise<() => void>): TransportInterrupts {
+export function lineInterrupt(
+  name: string,
+  watch: (onChange: (high: boolean) => void) => Promise<() => void>,
+  isAsserted: () => Promise<boolean>,
+): TransportInterrupts {
   let end: (() => void) | undefined;
   const disable = (): Promise<void> => {
     end?.();
@@ -116,11 +123,26 @@ export function lineInterrupt(name: string, watch: (onRaise: () => void) => Prom
         });
       }
       await disable();
-      end = await watch(() => {
-        signalEventFd(descriptor);
+      // whoever hears of it reads the interrupt status, which lowers the line
+      let high = false;
+      const tell = (): void => {
+        if (high) signalEventFd(descriptor);
+      };
+      const timer = setInterval(tell, AGAIN_MILLISECONDS).unref();
+      end = (): void => {
+        clearInterval(timer);
+      };
+      const unwatch = await watch((now) => {
+        high = now;
+        tell();
       });
-      // raised before anybody looked, it would stay so for good: whoever hears this reads the interrupt status, which lowers it
-      signalEventFd(descriptor);
+      end = (): void => {
+        clearInterval(timer);
+        unwatch();
+      };
+      // it may have been raised before anybody looked
+      high ||= await isAsserted();
+      tell();
     },
     disable,
   };

@@ -196,10 +196,14 @@ export class QtestMachine {
     await this.#qemu?.close();
   }
 
-  /** Calls `onRaise` whenever a line of the bus is raised, until the returned function is called. */
-  async watchLine(onRaise: () => void): Promise<() => void> {
+  /** Calls `onChange` whenever one of the bus's lines is raised, or all of them are low, until the returned function is called. */
+  async watchLine(onChange: (high: boolean) => void): Promise<() => void> {
+    const high = new Set<number>();
     return this.link.watchLines((line, raised) => {
-      if (raised && LINES[this.#chipSet](line)) onRaise();
+      if (!LINES[this.#chipSet](line)) return;
+      if (raised) high.add(line);
+      else high.delete(line);
+      onChange(high.size > 0);
     });
   }
 

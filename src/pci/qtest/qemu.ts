@@ -42,8 +42,7 @@ export interface QemuOptions {
 
 export interface Qemu {
   readonly link: QtestLink;
-  /** Absent where QEMU cannot have MSI-X. */
-  readonly doorbell: Doorbell | undefined;
+  readonly doorbell: Doorbell;
   readonly pid: number;
   /** Resolves when it has ended, with its last words. */
   readonly ended: Promise<string>;
@@ -86,12 +85,12 @@ function netdevArguments({ name, netdev, queuePairs }: QemuOptions): readonly st
 }
 
 /** Descriptors in QEMU: 3 its firmware, 4 our memory, 5 qtest, 6 the doorbell. */
-function qemuArguments(options: QemuOptions, doorbell: Doorbell | undefined): readonly string[] {
-  const { arena, chipSet, device, queuePairs, slot } = options;
+function qemuArguments(options: QemuOptions, doorbell: Doorbell): readonly string[] {
+  const { arena, chipSet, device, netdev, queuePairs, slot } = options;
   const { guestAddress, bytes } = arena.publishedRegion;
   const properties = [
     `virtio-net-pci,netdev=net0,addr=0x${slot.toString(16)},disable-legacy=on`,
-    `vectors=${doorbell === undefined ? '0' : String(2 * queuePairs + 2)}`,
+    `vectors=${canHaveMsix(netdev) ? String(2 * queuePairs + 2) : '0'}`,
     ...(queuePairs > 1 ? ['mq=on'] : []),
     ...(device === undefined ? [] : [device]),
   ];
@@ -104,9 +103,7 @@ function qemuArguments(options: QemuOptions, doorbell: Doorbell | undefined): re
     ...['-chardev', 'socket,id=qtest,fd=5', '-qtest', 'chardev:qtest', '-qtest-log', '/dev/null'],
     ...netdevArguments(options),
     ...['-device', properties.join(',')],
-    ...(doorbell === undefined
-      ? []
-      : ['-chardev', 'socket,id=doorbell,fd=6', '-device', `ivshmem-doorbell,chardev=doorbell,vectors=${String(doorbell.vectors)}`]),
+    ...['-chardev', 'socket,id=doorbell,fd=6', '-device', `ivshmem-doorbell,chardev=doorbell,vectors=${String(doorbell.vectors)}`],
   ];
 }
 
@@ -115,15 +112,15 @@ function qemuArguments(options: QemuOptions, doorbell: Doorbell | undefined): re
  * @throws VirtioError for what can be seen beforehand; whatever QEMU itself refuses ends the link, and is in `ended`
  */
 export function startQemu(options: QemuOptions): Qemu {
-  const { name, arena, program, netdev, queuePairs } = options;
-  const doorbell = canHaveMsix(netdev) ? new Doorbell(2 * queuePairs + 2) : undefined;
+  const { name, arena, program, queuePairs } = options;
+  const doorbell = new Doorbell(2 * queuePairs + 2);
   const bios = createMemoryFile('dpdk-ts-halt', 4096);
   try {
     const image = new Uint8Array(BIOS_BYTES);
     image.set(HALT, RESET_VECTOR);
     writeSync(bios, image);
     const args = qemuArguments(options, doorbell);
-    const streams = ['ignore', 'ignore', 'pipe', bios, arena.publishedFile, 'pipe', ...(doorbell === undefined ? [] : [doorbell.qemuEnd])];
+    const streams = ['ignore', 'ignore', 'pipe', bios, arena.publishedFile, 'pipe', doorbell.qemuEnd];
     // the wrapper becomes QEMU, which the kernel ends when this process is gone
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], { stdio: streams as ('ignore' | 'pipe' | number)[] });
     const [, , errors, , , stream] = child.stdio as readonly unknown[] as readonly [null, null, Readable, null, null, Duplex];
@@ -153,14 +150,14 @@ export function startQemu(options: QemuOptions): Qemu {
         const late = setTimeout(kill, END_MILLISECONDS);
         await ended;
         clearTimeout(late);
-        doorbell?.close();
+        doorbell.close();
       },
     };
   } catch (error) {
-    doorbell?.close();
+    doorbell.close();
     throw error;
   } finally {
-    doorbell?.handedOver();
+    doorbell.handedOver();
     closeFd(bios);
   }
 }

@@ -6,11 +6,14 @@ import type { TransportInterrupts } from '../../backend/virtio-transport.ts';
 import { VirtioError } from '../../system/error.ts';
 import { clearEventFd, closeFd, createEventFd } from '../../system/event-fd.ts';
 import { watchReadable } from '../../system/readiness.ts';
+import { PCI_STATUS } from '../capabilities.ts';
 import type { PciFunction, Registers, RelayTarget } from '../pci-function.ts';
 import { placedRegisters, type BusFunction, type PlacedBar } from './bus.ts';
 import { doorbellInterrupts, lineInterrupt, wordInterrupts } from './interrupts.ts';
 import type { QtestMachine } from './machine.ts';
 import { MsixTable } from './msix.ts';
+
+const PCI_STATUS_INTERRUPT = 0x8;
 
 /** `msix`: a vector a queue; `intx`: one line for all. */
 export type InterruptMode = 'msix' | 'intx';
@@ -127,7 +130,11 @@ export class QtestFunction implements PciFunction {
   async #findInterrupts(mode: InterruptMode): Promise<void> {
     const { doorbell, arena, addressHigh } = this.#machine;
     if (mode === 'intx') {
-      this.#interrupts = lineInterrupt(this.name, (onRaise) => this.#machine.watchLine(onRaise));
+      this.#interrupts = lineInterrupt(
+        this.name,
+        (onChange) => this.#machine.watchLine(onChange),
+        async () => ((await this.config.read(PCI_STATUS, 2)) & PCI_STATUS_INTERRUPT) !== 0,
+      );
       return;
     }
     const table = await MsixTable.find(this.name, this.config, (index) => this.bar(index));
