@@ -25,7 +25,9 @@ import type { Write } from './session/output.ts';
 import { PortConfigurator } from './session/port-configuration.ts';
 import { PortControl } from './session/port-control.ts';
 import { PortDisplay } from './session/port-display.ts';
+import { PortFilters } from './session/port-filters.ts';
 import { PortOffloads } from './session/port-offloads.ts';
+import { PortRss } from './session/port-rss.ts';
 import { PortSwitches } from './session/port-switches.ts';
 import { PortTable } from './session/port-table.ts';
 import type { Settings } from './session/settings.ts';
@@ -71,6 +73,8 @@ export class Session {
   readonly offloads: PortOffloads;
   readonly csum: Csum;
   readonly switches: PortSwitches;
+  readonly filters: PortFilters;
+  readonly rss: PortRss;
   readonly captures: Captures;
   readonly #lcores: Lcores;
   readonly #interruption = new AbortController();
@@ -108,6 +112,8 @@ export class Session {
     this.display = new PortDisplay({ ...shared, forwarding: this.forwarding });
     this.captures = new Captures({ ports: this.ports, output: this.output, startCapture: context.startCapture });
     this.switches = new PortSwitches(this.ports, this.output);
+    this.filters = new PortFilters(this.ports, this.output);
+    this.rss = new PortRss(shared);
   }
 
   /** Aborted once the session was asked to end: commands that wait give up. */

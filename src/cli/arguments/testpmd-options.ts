@@ -8,6 +8,7 @@ import { parseCaptureWish } from '../../port/capture-options.ts';
 import { nearestName } from '../../port/devargs.ts';
 import { VirtioError } from '../../system/error.ts';
 import * as bits from '../../port/offloads.ts';
+import { RSS_IP, RSS_UDP } from '../../port/rss.ts';
 import { testpmdFailure } from './failure.ts';
 import { parseItemList, parsePortList } from './item-list.ts';
 import { atoi, decimal, formatRanges, hexadecimal, maskBits } from './number.ts';
@@ -211,6 +212,15 @@ export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
   rxOffload('enable-hw-vlan-strip', bits.RX_OFFLOAD_VLAN_STRIP, 'VLAN tags taken out of received packets'),
   rxOffload('enable-hw-vlan-extend', bits.RX_OFFLOAD_VLAN_EXTEND, 'two VLAN tags told apart'),
   rxOffload('enable-hw-qinq-strip', bits.RX_OFFLOAD_QINQ_STRIP, 'two VLAN tags taken out of received packets'),
+  {
+    ...flag('rss-ip', 'packets spread over receive queues by their IP addresses (default)'),
+    apply: ({ options }) => void (options.rssTypes = RSS_IP),
+  },
+  {
+    ...flag('rss-udp', 'UDP packets spread over receive queues by addresses and ports'),
+    apply: ({ options }) => void (options.rssTypes = RSS_UDP),
+  },
+  { ...flag('disable-rss', 'packets spread as the device likes'), apply: ({ options }) => void (options.rssTypes = 0n) },
   { ...flag('enable-drop-en', 'receive queues drop what finds no descriptor'), apply: ({ options }) => void (options.dropEnable = true) },
   events('print-event', 'report', (shown, names) => new Set([...shown, ...names])),
   events('mask-event', 'do not report', (shown, names) => new Set([...shown].filter((name) => !names.includes(name)))),

@@ -6,9 +6,6 @@ import type { ArgumentKind, RefusedOption } from './option-table.ts';
 
 export const REFUSED_TESTPMD_OPTIONS: readonly RefusedOption[] = [
   ...refuse('none', '', [
-    'disable-rss',
-    'rss-ip',
-    'rss-udp',
     'rss-level-inner',
     'rss-level-outer',
     'multi-rx-mempool',

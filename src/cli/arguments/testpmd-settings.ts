@@ -5,6 +5,7 @@
 import type { MacAddress } from '../../net/mac-address.ts';
 import type { CaptureWish } from '../../port/capture-options.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
+import { RSS_IP } from '../../port/rss.ts';
 
 export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap'] as const;
 
@@ -83,6 +84,8 @@ export interface TestpmdOptions {
   readonly rxOffloads: number;
   /** Bytes; 0 leaves the port's own limit. */
   readonly maxLroPktSize: number;
+  /** RSS_* bits (port/rss.ts); those that a device cannot hash are left out. */
+  readonly rssTypes: bigint;
   readonly dropEnable: boolean;
   readonly printEvents: ReadonlySet<EventName>;
   /** Of --capture, in the order given. */
@@ -122,6 +125,7 @@ export const DEFAULT_TESTPMD_OPTIONS: TestpmdOptions = {
   txOffloads: TX_OFFLOAD_MBUF_FAST_FREE,
   rxOffloads: 0,
   maxLroPktSize: 0,
+  rssTypes: RSS_IP,
   dropEnable: false,
   printEvents: new Set(EVENT_NAMES.filter((name) => name !== 'vf_mbox')),
   captures: [],

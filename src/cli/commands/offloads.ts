@@ -119,13 +119,14 @@ export const offloadCommands: readonly Command[] = [
     'config',
     [word('rx_vlan'), choice('what', ['add', 'rm']), vlanId, port],
     'Receives packets with a tag, or no longer, where the port filters by tags.',
-    ({ offloads }, values) => {
-      offloads.refuseVlanFilter(values.port, values.vlan, values.what === 'add');
-    },
+    ({ filters }, values) => filters.setVlan(values.vlan, values.port, values.what === 'add'),
   ),
-  command('config', [word('rx_vlan'), choice('what', ['add', 'rm']), word('all'), port], '', ({ offloads }, values) => {
-    offloads.refuseVlanFilter(values.port, 0, values.what === 'add');
-  }),
+  command(
+    'config',
+    [word('rx_vlan'), choice('what', ['add', 'rm']), word('all'), port],
+    'The same with every tag, one after the other.',
+    ({ filters }, values) => filters.setVlan('all', values.port, values.what === 'add'),
+  ),
   command(
     'config',
     [word('tx_vlan'), word('set'), port, vlanId],

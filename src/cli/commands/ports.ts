@@ -54,11 +54,8 @@ const display: readonly Command[] = [
   command('display', [word('show'), word('port'), port, word('ptypes')], 'Packet types that a port tells apart.', (session, values) => {
     session.display.packetTypes(values.port);
   }),
-  command('display', [word('show'), word('port'), port, word('rss-hash')], 'Flow types that a port hashes.', (session, values) => {
-    session.display.flowHash(values.port);
-  }),
-  command('display', [word('show'), word('port'), port, word('rss-hash'), word('key')], 'The same, and the key.', (session, values) => {
-    session.display.flowHash(values.port);
+  command('display', [word('show'), word('port'), port, word('mcast_macs')], 'Group addresses that a port receives.', (session, values) => {
+    session.display.multicastAddresses(values.port);
   }),
   command('config', [word('set'), word('port'), port, word('ptype_mask'), number('mask', uint32)], '', (session, values) => {
     session.display.refusePacketTypes(values.port);
@@ -100,9 +97,19 @@ const switches: readonly Command[] = [
   command('config', [word('mac_addr'), word('set'), port, macAddress], 'Gives a port its MAC address.', (session, values) =>
     session.switches.setMac(values.port, values.mac),
   ),
-  command('config', [word('mac_addr'), choice('what', ['add', 'remove']), port, macAddress], '', (session, values) => {
-    session.switches.refuseMoreMacs(values.port);
-  }),
+  command(
+    'config',
+    [word('mac_addr'), choice('what', ['add', 'remove']), port, macAddress],
+    'Another address that a port receives, where its device filters.',
+    ({ filters }, values) =>
+      values.what === 'add' ? filters.addAddress(values.port, values.mac) : filters.removeAddress(values.port, values.mac),
+  ),
+  command(
+    'config',
+    [word('mcast_addr'), choice('what', ['add', 'remove']), port, macAddress],
+    'A group address that a port receives, where its device filters.',
+    ({ filters }, values) => filters.changeMulticast(values.what, values.port, values.mac),
+  ),
 ];
 
 const life: readonly Command[] = [

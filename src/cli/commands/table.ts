@@ -14,6 +14,7 @@ import type { Command } from './grammar.ts';
 import { completeLine, parseLine, splitWords } from './grammar.ts';
 import { offloadCommands } from './offloads.ts';
 import { portCommands } from './ports.ts';
+import { rssCommands } from './rss.ts';
 
 /** First words of testpmd commands that are not here. */
 const missing: ReadonlySet<string> = new Set([
@@ -36,7 +37,6 @@ const missing: ReadonlySet<string> = new Set([
   'dump_struct_sizes',
   'enable',
   'flow',
-  'mcast_addr',
   'ptype',
   'read',
   'remove',
@@ -56,6 +56,7 @@ const commands: readonly Command[] = [
   ...captureCommands,
   ...portCommands,
   ...offloadCommands,
+  ...rssCommands,
   ...csumCommands,
 ];
 

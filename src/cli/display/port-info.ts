@@ -2,30 +2,17 @@
  * `show port info`, `show port summary` and `show device info`.
  * @module
  */
-import { formatMac } from '../../net/mac-address.ts';
+import { formatMac, type MacAddress } from '../../net/mac-address.ts';
 import type { Port } from '../../port/port.ts';
+import { flowTypeLines } from './flow-types.ts';
 import { linkSpeedText } from './link.ts';
 import { vlanOffloadText } from './offloads.ts';
 import { queueCounts } from './queue-counts.ts';
 
 const border = '*********************';
 
-/** Characters a line of RSS types may have. */
-const rssLineLength = 64;
-
 function rssTypesText(types: readonly string[]): string {
-  if (types.length === 0) return 'No RSS offload flow type is supported.\n';
-  let text = 'Supported RSS offload flow types:\n';
-  let length = 0;
-  for (const type of types) {
-    if (length + type.length + 2 >= rssLineLength) {
-      text += '\n';
-      length = 0;
-    }
-    text += `  ${type}`;
-    length += type.length + 2;
-  }
-  return `${text}\n`;
+  return types.length === 0 ? 'No RSS offload flow type is supported.\n' : `Supported RSS offload flow types:\n${flowTypeLines(types)}`;
 }
 
 /** The whole block of `show port info N`. */
@@ -99,9 +86,18 @@ export function portSummaryLine(port: Port): string {
   return `${columns.join(' ')}\n`;
 }
 
+function addressesText(what: string, addresses: readonly MacAddress[]): string {
+  return `Number of ${what} address added: ${addresses.length}\n${addresses.map((mac) => `  ${formatMac(mac)}\n`).join('')}`;
+}
+
 /** `show port N macs`. */
-export function macAddressesText(port: Port): string {
-  return `Number of MAC address added: 1\n  ${formatMac(port.mac)}\n`;
+export function macAddressesText({ macAddresses }: Port): string {
+  return addressesText('MAC', macAddresses);
+}
+
+/** `show port N mcast_macs`. */
+export function multicastAddressesText({ multicastAddresses }: Port): string {
+  return addressesText('Multicast MAC', multicastAddresses);
 }
 
 /** A device's block of `show device info`. */

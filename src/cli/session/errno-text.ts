@@ -15,6 +15,7 @@ const texts: Readonly<Record<string, string>> = {
   EACCES: 'Permission denied',
   EBUSY: 'Device or resource busy',
   EEXIST: 'File exists',
+  EADDRINUSE: 'Address already in use',
   ENODEV: 'No such device',
   EINVAL: 'Invalid argument',
   ENOSPC: 'No space left on device',

@@ -30,6 +30,7 @@ export function sessionOptions(options: TestpmdOptions, peersInFile: readonly Ma
     txOffloads: options.txOffloads,
     maxPacketLength: options.maxPktLen,
     maxLroPacketSize: options.maxLroPktSize,
+    rssTypes: options.rssTypes,
     dropEnable: options.dropEnable,
     mbufSize: options.mbufSize,
     cores: options.nbCores,

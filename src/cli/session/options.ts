@@ -8,6 +8,7 @@ import type { CaptureWish } from '../../port/capture-options.ts';
 import type { EventName } from './events.ts';
 import type { Topology } from '../../lcore/streams.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
+import { RSS_IP } from '../../port/rss.ts';
 
 export interface SessionOptions {
   readonly interactive: boolean;
@@ -38,6 +39,8 @@ export interface SessionOptions {
   readonly maxPacketLength: number | undefined;
   /** --max-lro-pkt-size, in bytes; 0: the port's own limit. */
   readonly maxLroPacketSize: number;
+  /** --rss-ip, --rss-udp, --disable-rss: RSS_* bits (port/rss.ts). */
+  readonly rssTypes: bigint;
   /** --enable-drop-en. */
   readonly dropEnable: boolean;
   /** Bytes of data room of an mbuf, headroom included: 2176 by default. */
@@ -79,6 +82,7 @@ export const defaultOptions: SessionOptions = {
   txOffloads: TX_OFFLOAD_MBUF_FAST_FREE,
   maxPacketLength: undefined,
   maxLroPacketSize: 0,
+  rssTypes: RSS_IP,
   dropEnable: false,
   mbufSize: 2176,
   cores: undefined,

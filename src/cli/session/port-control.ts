@@ -128,7 +128,7 @@ export class PortControl {
     managed.reconfigure = false;
     output.say(`Configuring Port ${port.id} (socket 0)`);
     try {
-      const wanted: PortConfiguration = { rxQueues, txQueues, rxOffloads, txOffloads, mtu, maxLroPacketSize };
+      const wanted: PortConfiguration = { rxQueues, txQueues, rxOffloads, txOffloads, mtu, maxLroPacketSize, rssTypes: settings.rssTypes };
       const refusal = configurationRefusal(port.id, port.info, wanted, mtu ?? Math.min(port.info.maxMtu, usualMtu));
       if (refusal !== undefined) throw new RangeError(refusal);
       await port.configure(wanted);

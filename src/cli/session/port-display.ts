@@ -3,7 +3,14 @@
  * @module
  */
 import { RX_OFFLOAD_SCATTER } from '../../port/offloads.ts';
-import { deviceInfoText, macAddressesText, portInfoText, portSummaryHeader, portSummaryLine } from '../display/port-info.ts';
+import {
+  deviceInfoText,
+  macAddressesText,
+  multicastAddressesText,
+  portInfoText,
+  portSummaryHeader,
+  portSummaryLine,
+} from '../display/port-info.ts';
 import { offloadCapabilitiesText, offloadConfigurationText } from '../display/offloads.ts';
 import { packetTypesText } from '../display/packet-types.ts';
 import { extendedStatisticsText, portStatisticsText, statisticsScreenHeader } from '../display/port-statistics.ts';
@@ -144,15 +151,6 @@ export class PortDisplay {
     else output.print(packetTypesText());
   }
 
-  /** `show port ID rss-hash [key]`: no driver here says which flow types it hashes, or with which key. */
-  flowHash(id: number): void {
-    const { ports, output } = this.#context;
-    const managed = ports.get(id);
-    if (managed === undefined) output.warn(`Invalid port ${id}`);
-    else if (managed.port.info.hashKeySize === 0) output.warn('dev_info did not provide a valid hash key size');
-    else output.warn('operation not supported by device');
-  }
-
   /** `set port ID ptype_mask`. */
   refusePacketTypes(id: number): void {
     const { ports, output } = this.#context;
@@ -165,6 +163,13 @@ export class PortDisplay {
     const managed = ports.get(id);
     if (managed === undefined) output.warn(`Invalid port ${id}`);
     else output.print(macAddressesText(managed.port));
+  }
+
+  multicastAddresses(id: number): void {
+    const { ports, output } = this.#context;
+    const managed = ports.get(id);
+    if (managed === undefined) output.warn(`Invalid port ${id}`);
+    else output.print(multicastAddressesText(managed.port));
   }
 
   queue(direction: 'rx' | 'tx', id: number, queue: number): void {

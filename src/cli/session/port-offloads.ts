@@ -25,8 +25,7 @@ export type VlanOffload = keyof typeof vlanOffloads;
 
 /** Tags are of 12 bits. */
 const vlanIds = 4096;
-/** -ENOSYS, -EINVAL and -EOPNOTSUPP, as ethdev returns them. */
-const noSystemCall = -38;
+/** -EINVAL and -EOPNOTSUPP, as ethdev returns them. */
 const invalid = -22;
 const notSupported = -95;
 
@@ -139,16 +138,6 @@ export class PortOffloads {
   refuseTagType(id: number, which: 'inner' | 'outer', type: number): void {
     if (this.#known(id) === undefined) return;
     this.#output.warn(`tx_vlan_tpid_set(port_pi=${id}, vlan_type=${which === 'inner' ? 1 : 2}, tpid=${type}) failed diag=${notSupported}`);
-  }
-
-  /** `rx_vlan add|rm VLAN|all ID`: no driver here filters by tags. All of them fail alike: one line says so. */
-  refuseVlanFilter(id: number, vlan: number, on: boolean): void {
-    const managed = this.#known(id);
-    if (managed === undefined || !this.#isTag(vlan)) return;
-    const filters = ((managed.port.configuration?.rxOffloads ?? 0) & bits.RX_OFFLOAD_VLAN_FILTER) !== 0;
-    if (!filters) this.#output.warn(`Port ${id}: VLAN-filtering disabled`);
-    const code = filters ? notSupported : noSystemCall;
-    this.#output.warn(`rte_eth_dev_vlan_filter(port_pi=${id}, vlan_id=${vlan}, on=${on ? 1 : 0}) failed diag=${code}`);
   }
 
   /** For `tx_vlan`: a stopped port. */

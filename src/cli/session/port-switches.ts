@@ -68,16 +68,14 @@ export class PortSwitches {
   }
 
   async setMac(id: number, mac: MacAddress): Promise<void> {
+    if (this.#ports.get(id)?.port.macAddresses.some((known, index) => index > 0 && Buffer.compare(known, mac) === 0) === true) {
+      this.#output.warn(`New default address for port ${id} was already in the address list. Please remove it first.`);
+      this.#output.warn('mac_addr_cmd error: (File exists)');
+      return;
+    }
     const failure = await this.#attempt(id, (port) =>
       isUnicast(mac) ? port.setMac(mac) : Promise.reject(new RangeError('Invalid argument')),
     );
     if (failure !== undefined) this.#warn(`mac_addr_cmd error: (${failure.error})`, failure);
-  }
-
-  /** Adding and removing addresses: no driver here has a filter with more than one. */
-  refuseMoreMacs(id: number): void {
-    const known = this.#ports.get(id) !== undefined;
-    if (!known) this.#output.warn(`Invalid port_id=${id}`);
-    this.#output.warn(`mac_addr_cmd error: (${known ? 'Operation not supported' : 'No such device'})`);
   }
 }

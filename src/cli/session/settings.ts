@@ -17,6 +17,8 @@ export interface Settings {
   burst: number;
   txSegments: readonly number[];
   txSplit: TxSplit;
+  /** RSS_* bits that are hashed where a port has several receive queues; beyond what its device can, as they were asked for. */
+  rssTypes: bigint;
   /** Whether receive queues are asked to drop what finds no descriptor: shown, and in the nature of virtqueues. */
   dropEnable: boolean;
   verbose: number;
@@ -38,6 +40,7 @@ export function initialSettings(options: SessionOptions): Settings {
     burst: options.burst,
     txSegments: options.txSegments,
     txSplit: 'off',
+    rssTypes: options.rssTypes,
     dropEnable: options.dropEnable,
     verbose: 0,
     flushRx: options.flushRx,
