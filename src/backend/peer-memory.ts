@@ -29,6 +29,8 @@ export const PEER_REGION_LIMIT = REGION_LIMIT;
 
 interface HeldRegion extends MemoryRegion {
   readonly fd: number;
+  /** How often it was added. */
+  times: number;
   readonly pageSize: number;
 }
 
@@ -51,8 +53,21 @@ function describe(region: MemoryRegion): string {
   return `region of ${hex(region.size)} bytes at guest address ${hex(region.guestAddress)}`;
 }
 
+function isSame(a: MemoryRegion, b: MemoryRegion): boolean {
+  return a.guestAddress === b.guestAddress && a.size === b.size && a.userAddress === b.userAddress;
+}
+
 function overlaps(a: MemoryRegion, b: MemoryRegion): boolean {
   return a.guestAddress < b.guestAddress + b.size && b.guestAddress < a.guestAddress + a.size;
+}
+
+function isSameFile(fd: number, other: number): boolean {
+  try {
+    const [one, two] = [fstatSync(fd), fstatSync(other)];
+    return one.dev === two.dev && one.ino === two.ino;
+  } catch {
+    return false;
+  }
 }
 
 export class PeerMemory {
@@ -90,8 +105,16 @@ export class PeerMemory {
     this.#place();
   }
 
-  /** Adds one region; takes over its descriptor. */
+  /**
+   * Adds one region; takes over its descriptor. QEMU 7.2 adds each once for every queue pair: it is there until it was removed as often.
+   */
   add(region: MemoryRegion, fd: number): void {
+    const known = this.#held.find((held) => isSame(held, region) && held.fileOffset === region.fileOffset && isSameFile(held.fd, fd));
+    if (known !== undefined) {
+      closeFd(fd);
+      known.times++;
+      return;
+    }
     if (this.#held.length >= PEER_REGION_LIMIT) {
       closeFd(fd);
       throw this.#error(`more than ${String(PEER_REGION_LIMIT)} memory regions`);
@@ -102,10 +125,9 @@ export class PeerMemory {
 
   /** Takes one region away. */
   remove(region: MemoryRegion): void {
-    const found = this.#held.find(
-      (held) => held.guestAddress === region.guestAddress && held.size === region.size && held.userAddress === region.userAddress,
-    );
+    const found = this.#held.find((held) => isSame(held, region));
     if (found === undefined) throw this.#error(`${describe(region)} is to be removed and is not there`);
+    if (--found.times > 0) return;
     this.#held = this.#held.filter((held) => held !== found);
     closeFd(found.fd);
     this.#place();
@@ -169,7 +191,7 @@ export class PeerMemory {
         `is larger than its file (offset ${hex(region.fileOffset)}, file of ${String(status.size)} bytes): touching it would kill the process`,
       );
     }
-    this.#held = [...this.#held, { ...region, fd, pageSize: Math.max(4096, status.blksize) }];
+    this.#held = [...this.#held, { ...region, fd, times: 1, pageSize: Math.max(4096, status.blksize) }];
   }
 
   #unplace(): void {

@@ -187,6 +187,22 @@ describe('the memory of a peer', () => {
     expect(() => memory.add(region(0x10_8000n, 64 * KIB), guestFile(64 * KIB))).toThrow(/overlaps another one/);
   });
 
+  it('holds a region that is added several times until it was removed as often', () => {
+    const a = region(0x10_0000n, 64 * KIB);
+    const file = guestFile(64 * KIB);
+    memory.add(a, openSync(`/proc/self/fd/${file}`, 'r+'));
+    poke(at(0x10_0000n), 77);
+    memory.add(a, openSync(`/proc/self/fd/${file}`, 'r+'));
+    expect([peek(at(0x10_0000n)), memory.regions.length]).toEqual([77, 1]);
+    expect(() => memory.add(a, guestFile(64 * KIB)), 'another file').toThrow(/overlaps another one/);
+    memory.remove(a);
+    expect(at(0x10_0000n)).not.toBe(0);
+    memory.remove(a);
+    expect(at(0x10_0000n)).toBe(0);
+    expect(() => memory.remove(a)).toThrow(/is not there/);
+    closeSync(file);
+  });
+
   it(`takes ${PEER_REGION_LIMIT} regions and not one more`, () => {
     for (let index = 0; index < PEER_REGION_LIMIT; index++) memory.add(region(BigInt(index) << 24n, 4096), guestFile(4096));
     for (let index = 0; index < PEER_REGION_LIMIT; index++) expect(at(BigInt(index) << 24n, 4096)).not.toBe(0);
