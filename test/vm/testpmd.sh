@@ -6,6 +6,8 @@
 #   leave NAME                        types quit, which is also the line that ends one without -i; its status is the program's
 #   until_true SECONDS COMMAND...     repeats a command until it succeeds
 #   namespaces_behind_taps            ns0 with tap0 as 10.0.0.1 and ns1 with tap1 as 10.0.0.2, their addresses 02:00:00:00:00:0a and :0b
+#   monitor COMMAND [ARGUMENTS]       has QEMU execute a command of QMP; ARGUMENTS: a JSON object (the machine needs its monitor)
+#   bind DRIVER ADDRESS...            gives PCI devices to a driver
 #   mark TEXT                         begins a section of the output
 #
 # What NAME printed is in /tmp/NAME.log, its process number in /tmp/NAME.pid. What does not come about in its time ends everything
@@ -27,9 +29,10 @@ seconds() {
   echo "${now%.*}"
 }
 
+# on the error output, as what a command prints may go nowhere
 give_up() {
-  echo "$*, $(seconds) s after the machine's start"
-  tail -n 40 /tmp/*.log
+  echo "$*, $(seconds) s after the machine's start" >&2
+  tail -n 40 /tmp/*.log >&2
   exit 97
 }
 
@@ -104,4 +107,14 @@ namespaces_behind_taps() {
   # the csum mode rewrites Ethernet addresses, and so breaks ARP
   ip -n ns0 neigh add 10.0.0.2 lladdr 02:00:00:00:00:0b dev tap0 nud permanent
   ip -n ns1 neigh add 10.0.0.1 lladdr 02:00:00:00:00:0a dev tap1 nud permanent
+}
+
+monitor() {
+  [ -n "$monitor_open" ] || echo '{"execute": "qmp_capabilities"}' > /dev/vport0p5
+  monitor_open=1
+  printf '{"execute": "%s", "arguments": %s}\n' "$1" "${2:-{\}}" > /dev/vport0p5
+}
+
+bind() {
+  dpdk-ts-devbind --bind="$@" || give_up "not bound: $*"
 }
