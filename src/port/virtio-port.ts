@@ -332,11 +332,13 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   override setPromiscuous(on: boolean): Promise<void> {
+    if (on === this.promiscuous) return Promise.resolve();
     if (!this.#filters) return this.notSupported('promiscuous mode without a control queue (cq=1)');
     return this.#enqueue(() => this.#control.setPromiscuous(on));
   }
 
   override setAllMulticast(on: boolean): Promise<void> {
+    if (on === this.allMulticast) return Promise.resolve();
     if (!this.#filters) return this.notSupported('all-multicast mode without a control queue (cq=1)');
     return this.#enqueue(() => this.#control.setAllMulticast(on));
   }
