@@ -42,6 +42,12 @@ export function processGroup(group: number): readonly string[] {
   return members;
 }
 
+/** CPU time that a process's threads have had, in milliseconds; the kernel counts it in hundredths of a second. */
+export function cpuMilliseconds(pid: number): number {
+  const fields = statFields(pid) ?? [];
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 10;
+}
+
 /** The fields of /proc/PID/stat that follow the command's name: state, parent, group ... */
 function statFields(pid: number): readonly string[] | undefined {
   try {
