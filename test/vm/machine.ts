@@ -8,6 +8,7 @@
  * @module
  */
 import { spawn, spawnSync, type StdioOptions } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { accessSync, constants, fstatSync, readFileSync, readSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readFile, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -45,6 +46,10 @@ export interface MachineOptions {
   readonly kernelArguments?: string | undefined;
   readonly qemuArguments?: readonly string[] | undefined;
   readonly accelerator?: Accelerator | undefined;
+  /** Lines of shell that set up a network namespace in which QEMU then runs, for its taps; root only. Default: the host's namespace. */
+  readonly network?: string | undefined;
+  /** Gives the machine QEMU's monitor (QMP) as /dev/vport0p5: what is written there changes the machine from outside. */
+  readonly monitor?: boolean | undefined;
 }
 
 export interface MachineResult {
@@ -58,8 +63,9 @@ const PROJECT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, 
 const DEFAULT_MODULES = ['tun', 'vhost_net', 'veth'];
 const KERNEL_ARGUMENTS =
   // init_on_alloc would write to every huge page at boot. tsc=reliable: with the HPET as its clock an idle emulated machine now and then
-  // slept for ever; the price is a rate that is measured while it boots, wrong when the host is very busy then
-  'console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable nokaslr random.trust_cpu=on init_on_alloc=0';
+  // slept for ever; the price is a rate that is measured while it boots, wrong when the host is very busy then. no_timer_check: on a busy
+  // host the timer's trial interrupts come too late, and the kernel gives up
+  'console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable nokaslr random.trust_cpu=on init_on_alloc=0 no_timer_check';
 const DEFAULT_LIMIT = 120_000;
 const PROBE_LIMIT = 12_000;
 /** An emulated machine on a busy host now and then stands still before its kernel has said a word; it boots in 5 s as a rule. */
@@ -184,7 +190,8 @@ class Run {
     const own = terminal ? 'inherit' : 'ignore';
     const streams: StdioOptions = [own, own, 'pipe', ...files, 'pipe', 'pipe', 'pipe', 'pipe'];
     // the wrapper becomes QEMU, which the kernel ends when this process is gone
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args], { stdio: streams });
+    const namespace = options.network === undefined ? [] : ['unshare', '-n', 'sh', '-c', `set -e\n${options.network}\nexec "$@"`, 'sh'];
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...namespace, 'qemu-system-x86_64', ...args], { stdio: streams });
     const [messages, , , status, input, output, errors] = (child.stdio as readonly unknown[]).slice(2) as Streams;
     const error = collected(messages);
     const statusText = collected(status);
@@ -278,6 +285,7 @@ function qemuArguments(kernel: Kernel, options: MachineOptions, accelerator: Acc
     ...['-device', 'virtio-serial-pci,id=serial,disable-legacy=on,max_ports=8'],
     ...terminal,
     ...['status', 'input', 'output', 'errors'].flatMap((name, index) => port(name, 5 + index)),
+    ...(options.monitor === true ? monitorArguments() : []),
     ...shares.flatMap(({ path, writable }, index) => [
       ...[
         '-fsdev',
@@ -286,6 +294,15 @@ function qemuArguments(kernel: Kernel, options: MachineOptions, accelerator: Acc
       ...['-device', `virtio-9p-pci,fsdev=fs${index},mount_tag=${shareTag(index)},disable-legacy=on`],
     ]),
     ...(options.qemuArguments ?? []),
+  ];
+}
+
+/** QEMU speaks to itself, over a socket without a file. */
+function monitorArguments(): string[] {
+  const socket = `socket,abstract=on,path=dpdk-ts-vm-${randomUUID()}`;
+  return [
+    ...['-chardev', `${socket},id=monitor,server=on,wait=off`, '-mon', 'chardev=monitor,mode=control'],
+    ...['-chardev', `${socket},id=inside`, '-device', 'virtserialport,bus=serial.0,nr=5,chardev=inside,name=monitor'],
   ];
 }
 
