@@ -20,7 +20,7 @@ import type { MemoryDemand } from './memory-demand.ts';
 import { VirtioPort } from './virtio-port.ts';
 
 const KEYS_OF_SOCKET = ['memory', 'ivshmem'] as const;
-const KEYS_OF_OWN_QEMU = ['netdev', 'device', 'machine', 'queues'] as const;
+const KEYS_OF_OWN_QEMU = ['netdev', 'device', 'machine', 'queues', 'qmp'] as const;
 const KEYS = ['qtest', 'qemu', ...KEYS_OF_SOCKET, ...KEYS_OF_OWN_QEMU, 'irq', 'addr', 'mac', 'mrg_rxbuf', 'speed'] as const;
 const PROGRAM = 'qemu-system-x86_64';
 /** Queue pairs of one port, as virtio_user has them. */
@@ -110,6 +110,7 @@ function targetOf(context: PortContext, args: DevargsReader, address: string | u
       device: unbracketed(args.string('device')),
       queuePairs,
       slot,
+      monitor: args.string('qmp'),
     },
   };
 }

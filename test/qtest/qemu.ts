@@ -47,6 +47,44 @@ export class Folder implements Disposable {
   }
 }
 
+/** QEMU's monitor (QMP). */
+export class Monitor {
+  readonly #socket: Socket;
+  #answers: string[] = [];
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    let partial = '';
+    socket.on('error', () => undefined);
+    socket.setEncoding('utf8').on('data', (text) => {
+      const lines = (partial + String(text)).split('\r\n');
+      partial = lines.pop() ?? '';
+      this.#answers.push(...lines);
+    });
+  }
+
+  static async connect(path: string): Promise<Monitor> {
+    const monitor = new Monitor(connect(path));
+    await monitor.run('qmp_capabilities');
+    return monitor;
+  }
+
+  async run(execute: string, parameters: object = {}): Promise<void> {
+    this.#answers = [];
+    this.#socket.write(`${JSON.stringify({ execute, arguments: parameters })}\n`);
+    const answer = await until(
+      10_000,
+      () => `QEMU's answer to ${execute}`,
+      () => this.#answers.find((line) => /^\{"(return|error)"/.test(line)),
+    );
+    if (answer.startsWith('{"error"')) throw new Error(`${execute}: ${answer}`);
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
 export class RunningQemu implements AsyncDisposable {
   /** `qtest=` */
   readonly qtest: string;
@@ -56,10 +94,9 @@ export class RunningQemu implements AsyncDisposable {
   readonly ivshmem: string;
   readonly #child: ChildProcess;
   readonly #exited: Promise<void>;
-  readonly #monitor: string;
-  #socket: Socket | undefined;
+  readonly #monitorPath: string;
+  #monitor: Monitor | undefined;
   #said = '';
-  #answers: string[] = [];
 
   private constructor(folder: Folder, name: string, options: RunningQemuOptions) {
     const path = (kind: string): string => join(folder.path, `${name}.${kind}`);
@@ -67,7 +104,7 @@ export class RunningQemu implements AsyncDisposable {
     this.qtest = path('qtest');
     this.memory = path('memory');
     this.ivshmem = path('ivshmem');
-    this.#monitor = path('qmp');
+    this.#monitorPath = path('qmp');
     const bios = Buffer.alloc(64 * 1024);
     // cli; hlt; jmp to the hlt
     bios.set([0xfa, 0xf4, 0xeb, 0xfd], 0xfff0);
@@ -83,7 +120,7 @@ export class RunningQemu implements AsyncDisposable {
         ...['-display', 'none', '-bios', path('bios')],
         ...['-object', `memory-backend-file,id=ram,size=${megabytes}M,mem-path=${this.memory},share=on`],
         ...['-qtest', `unix:${this.qtest},server=on,wait=off`, '-qtest-log', '/dev/null'],
-        ...['-qmp', `unix:${this.#monitor},server=on,wait=off`],
+        ...['-qmp', `unix:${this.#monitorPath},server=on,wait=off`],
         ...(shared === undefined
           ? []
           : [
@@ -107,10 +144,10 @@ export class RunningQemu implements AsyncDisposable {
       await until(
         10_000,
         () => `QEMU's monitor; it says: ${qemu.#said}`,
-        () => qemu.#child.exitCode !== null || existsSync(qemu.#monitor),
+        () => qemu.#child.exitCode !== null || existsSync(qemu.#monitorPath),
       );
       if (qemu.#child.exitCode !== null) throw new Error(`QEMU does not start: ${qemu.#said}`);
-      await qemu.#connect();
+      qemu.#monitor = await Monitor.connect(qemu.#monitorPath);
       return qemu;
     } catch (error) {
       await qemu.kill();
@@ -124,14 +161,7 @@ export class RunningQemu implements AsyncDisposable {
 
   /** Runs one command of the monitor. */
   async monitor(execute: string, parameters: object = {}): Promise<void> {
-    this.#answers = [];
-    this.#socket?.write(`${JSON.stringify({ execute, arguments: parameters })}\n`);
-    const answer = await until(
-      10_000,
-      () => `QEMU's answer to ${execute}`,
-      () => this.#answers.find((line) => /^\{"(return|error)"/.test(line)),
-    );
-    if (answer.startsWith('{"error"')) throw new Error(`${execute}: ${answer}`);
+    await this.#monitor?.run(execute, parameters);
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -139,25 +169,12 @@ export class RunningQemu implements AsyncDisposable {
   }
 
   async kill(): Promise<void> {
-    this.#socket?.destroy();
+    this.#monitor?.close();
     this.#child.kill('SIGKILL');
     await within(5000, 'the end of QEMU', this.#exited);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
-  }
-
-  async #connect(): Promise<void> {
-    const socket = connect(this.#monitor);
-    this.#socket = socket;
-    let partial = '';
-    socket.on('error', () => undefined);
-    socket.setEncoding('utf8').on('data', (text) => {
-      const lines = (partial + String(text)).split('\r\n');
-      partial = lines.pop() ?? '';
-      this.#answers.push(...lines);
-    });
-    await this.monitor('qmp_capabilities');
   }
 }

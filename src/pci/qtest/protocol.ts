@@ -16,7 +16,7 @@ import { errnoText } from '../../system/ffi.ts';
 import type { Width } from '../pci-function.ts';
 
 /** QEMU answers within microseconds; one that was stopped, or serves somebody else, never does. */
-const ANSWER_MILLISECONDS = 10_000;
+const ANSWER_MILLISECONDS = 5000;
 /** No answer to a request that is made here is nearly as long. */
 const LONGEST_LINE = 4096;
 const SUFFIXES = { 1: 'b', 2: 'w', 4: 'l' } as const satisfies Readonly<Record<Width, string>>;
@@ -24,7 +24,7 @@ const SUFFIXES = { 1: 'b', 2: 'w', 4: 'l' } as const satisfies Readonly<Record<W
 export interface QtestLinkOptions {
   /** How messages name the other end: the path of the socket. */
   readonly peer: string;
-  /** Time for an answer; default 10,000. */
+  /** Time for an answer; default 5000. */
   readonly answerMilliseconds?: number | undefined;
 }
 

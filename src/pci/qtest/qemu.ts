@@ -38,6 +38,8 @@ export interface QemuOptions {
   readonly queuePairs: number;
   /** Slot on bus 0. */
   readonly slot: number;
+  /** Where QEMU's monitor (QMP) is to listen; undefined: nowhere. */
+  readonly monitor: string | undefined;
 }
 
 export interface Qemu {
@@ -86,7 +88,7 @@ function netdevArguments({ name, netdev, queuePairs }: QemuOptions): readonly st
 
 /** Descriptors in QEMU: 3 its firmware, 4 our memory, 5 qtest, 6 the doorbell. */
 function qemuArguments(options: QemuOptions, doorbell: Doorbell): readonly string[] {
-  const { arena, chipSet, device, netdev, queuePairs, slot } = options;
+  const { arena, chipSet, device, monitor, netdev, queuePairs, slot } = options;
   const { guestAddress, bytes } = arena.publishedRegion;
   const properties = [
     `virtio-net-pci,netdev=net0,addr=0x${slot.toString(16)},disable-legacy=on`,
@@ -104,6 +106,7 @@ function qemuArguments(options: QemuOptions, doorbell: Doorbell): readonly strin
     ...netdevArguments(options),
     ...['-device', properties.join(',')],
     ...['-chardev', 'socket,id=doorbell,fd=6', '-device', `ivshmem-doorbell,chardev=doorbell,vectors=${String(doorbell.vectors)}`],
+    ...(monitor === undefined ? [] : ['-qmp', `unix:${monitor},server=on,wait=off`]),
   ];
 }
 
