@@ -1,64 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { VhostVdpa } from '../../src/backend/vhost-vdpa/vhost-vdpa.ts';
 import { createPort } from '../../src/port/drivers.ts';
-import { VirtioPort } from '../../src/port/virtio-port.ts';
-import { QUEUE_RUNNING } from '../../src/ring/queue-layout.ts';
-import { DeviceQueue } from '../../src/ring/virtqueue.ts';
 import { until } from '../support/deadline.ts';
 import { PortBench } from '../support/port-pair.ts';
 import { frame } from '../support/ring-pair.ts';
-import { VdpaModel, type VdpaModelOptions } from '../support/vhost-vdpa-model.ts';
+import { deviceEnd, portOnModel, type VdpaPort } from '../support/vdpa-port.ts';
+import type { VdpaModelOptions } from '../support/vhost-vdpa-model.ts';
 
 describe('a virtio port on a vDPA device (a model)', () => {
-  async function portOn(
-    bench: PortBench,
-    options: VdpaModelOptions = {},
-  ): Promise<{ readonly port: VirtioPort; readonly model: VdpaModel }> {
-    const { context } = bench;
-    const model = new VdpaModel(context.arena, options);
-    const port = new VirtioPort(context, {
-      id: 0,
-      name: 'virtio_user0',
-      devargs: '',
-      driverName: 'net_virtio_user',
-      mac: Uint8Array.of(2, 9, 9, 9, 9, 9),
-      queuePairs: 1,
-      queueSize: 64,
-      mergeable: true,
-      inOrder: true,
-      controlQueue: false,
-      speed: 0,
-      makeBackend: (events) =>
-        new VhostVdpa({
-          arena: context.arena,
-          path: model.path,
-          queueSize: 64,
-          mac: undefined,
-          events,
-          log: context.log,
-          system: model.system,
-        }),
-    });
-    await port.probe();
-    await bench.setUp(port, 1);
-    return { port, model };
-  }
-
-  /** The device's end of a ring, where the kernel was told that it is. */
-  function deviceEnd(bench: PortBench, model: VdpaModel, index: number): DeviceQueue {
-    const { descriptors = 0n, available = 0n, used = 0n, size = 0 } = model.rings[index] ?? {};
-    const queue = new DeviceQueue(bench.context.arena, { name: 'device', port: 1, pool: bench.pool.offset });
-    queue.attach({
-      size,
-      descriptors: Number(descriptors),
-      available: Number(available),
-      used: Number(used),
-      features: 0,
-      headerBytes: 12,
-      regions: bench.bench.regions(),
-    });
-    queue.setState(QUEUE_RUNNING);
-    return queue;
+  async function portOn(bench: PortBench, options: VdpaModelOptions = {}): Promise<VdpaPort> {
+    const made = await portOnModel(bench, options);
+    await bench.setUp(made.port, 1);
+    return made;
   }
 
   it('has its rings and packets where the device looks for them', async () => {

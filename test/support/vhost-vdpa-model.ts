@@ -58,7 +58,10 @@ const DRIVER = 2;
 const DRIVER_OK = 4;
 const FEATURES_OK = 8;
 const NEEDS_RESET = 64;
-const MULTIQUEUE = 1n << 22n;
+const ANNOUNCE = 2;
+const CONTROL_QUEUE = 1n << 17n;
+/** VIRTIO_NET_F_MQ and VIRTIO_NET_F_RSS. */
+const MULTIQUEUE = (1n << 22n) | (1n << 60n);
 const ACCESS_PLATFORM = 1n << 33n;
 const BACKEND_V2 = 1n << 1n;
 const BACKEND_BATCH = 1n << 2n;
@@ -88,6 +91,17 @@ export interface VdpaModelOptions {
   readonly neverResets?: boolean;
   /** Answer of the control queue; undefined: none ever. Default 0. */
   readonly controlAnswer?: number | undefined;
+  /** Mbit/s. Default: not known. */
+  readonly speed?: number;
+  readonly halfDuplex?: boolean;
+  readonly rss?: { readonly keyBytes?: number; readonly tableEntries?: number; readonly hashTypes?: number };
+}
+
+/** A command that the control queue has brought. */
+export interface ModelCommand {
+  readonly kind: number;
+  readonly command: number;
+  readonly data: Buffer;
 }
 
 export interface ModelRing {
@@ -115,6 +129,10 @@ export class VdpaModel {
   readonly violations: string[] = [];
   /** Pairs that the control queue was told to use. */
   readonly queuePairsSet: number[] = [];
+  /** Everything that the control queue brought. */
+  readonly commands: ModelCommand[] = [];
+  /** Answers to commands, by their class, instead of controlAnswer. */
+  readonly answers = new Map<number, number>();
   /** The call of the journal at this index fails with this errno and has no effect. */
   failure: { readonly at: number; readonly errno: number } | undefined;
   present = true;
@@ -142,6 +160,11 @@ export class VdpaModel {
     this.config.writeUInt16LE(1, 6);
     this.config.writeUInt16LE(options.queuePairs ?? 1, 8);
     this.config.writeUInt16LE(options.mtu ?? 1500, 10);
+    this.config.writeUInt32LE(options.speed ?? 0xffff_ffff, 12);
+    this.config.writeUInt8(options.halfDuplex === true ? 0 : 0xff, 16);
+    this.config.writeUInt8(options.rss?.keyBytes ?? 40, 17);
+    this.config.writeUInt16LE(options.rss?.tableEntries ?? 128, 18);
+    this.config.writeUInt32LE(options.rss?.hashTypes ?? 0x1ff, 20);
     this.#reset();
   }
 
@@ -197,8 +220,10 @@ export class VdpaModel {
   };
 
   /** The device changes its configuration and tells. */
-  change(change: { readonly linkUp?: boolean; readonly needsReset?: boolean }): void {
+  change(change: { readonly linkUp?: boolean; readonly needsReset?: boolean; readonly announce?: boolean; readonly speed?: number }): void {
     if (change.linkUp !== undefined) this.config.writeUInt16LE(change.linkUp ? 1 : 0, 6);
+    if (change.announce === true) this.config.writeUInt16LE(this.config.readUInt16LE(6) | ANNOUNCE, 6);
+    if (change.speed !== undefined) this.config.writeUInt32LE(change.speed, 12);
     if (change.needsReset === true) this.status |= NEEDS_RESET;
     if (this.#configCall < 0) return;
     const one = Buffer.alloc(8);
@@ -328,10 +353,13 @@ export class VdpaModel {
     if (this.#batch) this.violations.push('DRIVER_OK inside a batch of mappings');
     if (!this.rings.some(({ enabled }) => enabled === true)) this.violations.push('DRIVER_OK without a ring');
     for (const [index, ring] of this.rings.entries()) if (ring.enabled === true) this.#checkRing(index, ring);
-    if ((this.features & MULTIQUEUE) === 0n) return;
-    const control = this.rings[2 * this.config.readUInt16LE(8)];
+    if ((this.features & CONTROL_QUEUE) === 0n) {
+      if ((this.features & MULTIQUEUE) !== 0n) this.violations.push('multiqueue without a control queue');
+      return;
+    }
+    const control = this.rings[(this.features & MULTIQUEUE) === 0n ? 2 : 2 * this.config.readUInt16LE(8)];
     if (control?.enabled !== true) {
-      this.violations.push('multiqueue without its control queue');
+      this.violations.push('a control queue that is not there');
       return;
     }
     this.#controlSeen = 0;
@@ -458,15 +486,20 @@ export class VdpaModel {
       if ((flags & 1) === 0) break;
       index = data.getUint16(at + 14, true);
     }
-    const [command, content, status] = parts;
     const shape = parts.map(({ bytes, flags }) => `${String(bytes)}:${String(flags)}`).join(' ');
-    if (command === undefined || content === undefined || status === undefined || shape !== '2:1 2:1 1:2') {
+    const [command, ...rest] = parts;
+    const status = rest.pop();
+    if (command === undefined || status === undefined || !/^2:1 (\d+:1 )?1:2$/.test(shape)) {
       this.violations.push(`a command of descriptors ${shape}`);
       return;
     }
-    if (u8[command.at] !== 4 || u8[command.at + 1] !== 0) this.violations.push('an unknown command');
-    this.queuePairsSet.push(data.getUint16(content.at, true));
-    u8[status.at] = answer;
+    const kind = u8[command.at] ?? 0;
+    const content = Buffer.concat(rest.map(({ at, bytes }) => Buffer.from(u8.subarray(at, at + bytes))));
+    const came = { kind, command: u8[command.at + 1] ?? 0, data: content };
+    this.commands.push(came);
+    if (kind === 4 && came.command === 0) this.queuePairsSet.push(content.readUInt16LE());
+    if (kind === 3) this.config.writeUInt16LE(this.config.readUInt16LE(6) & ~ANNOUNCE, 6);
+    u8[status.at] = this.answers.get(kind) ?? answer;
     data.setUint32(used + 4 + 8 * (this.#controlSeen % size), head, true);
     data.setUint32(used + 8 + 8 * (this.#controlSeen % size), 1, true);
     this.#controlSeen = (this.#controlSeen + 1) & 0xffff;
