@@ -32,9 +32,19 @@ import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
-import { Q_INTERRUPT_FD, Q_NOTIFY, QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_RUNNING } from '../ring/queue-layout.ts';
+import {
+  QUEUE_IN_ORDER,
+  QUEUE_MERGEABLE,
+  QUEUE_RUNNING,
+  QUEUE_STOPPED,
+  Q_INTERRUPT_FD,
+  Q_NOTIFY,
+  Q_POOL,
+  Q_STATE,
+} from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
+import { reverseArp, sendWhileStopped } from './announcement.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
@@ -433,7 +443,15 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   /** The device moved to another place of the network, and wants that known there. */
   async #announce(): Promise<void> {
+    const [queue, pool] = [this.txQueue(0), this.rxQueue(0)?.get(Q_POOL)];
     try {
+      if (this.#up && queue?.get(Q_STATE) === QUEUE_RUNNING && pool !== undefined) {
+        queue.setState(QUEUE_STOPPED);
+        await this.context.gracePeriod();
+        sendWhileStopped(this.context, queue, pool, reverseArp(this.mac));
+        // unless the device broke the ring over it
+        if (queue.error === 0) queue.setState(QUEUE_RUNNING);
+      }
       await this.#backend.control?.(ANNOUNCE_ACK, new Uint8Array(0));
     } catch (error) {
       this.context.log(error instanceof Error ? error.message : String(error));

@@ -30,6 +30,7 @@ import {
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_F_VQ_NOTF_COAL,
 } from '../../src/backend/virtio-features.ts';
+import { reverseArp } from '../../src/port/announcement.ts';
 import { MBUF_FLAGS, MBUF_HASH, MBUF_HASH_VALID } from '../../src/memory/mbuf-layout.ts';
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN_FILTER, TX_OFFLOAD_UDP_TSO } from '../../src/port/offloads.ts';
 import type { PortConfiguration } from '../../src/port/port.ts';
@@ -270,14 +271,25 @@ describe('a port whose device has a control queue', () => {
     await closed(made);
   });
 
-  it('is told that it was announced', async () => {
+  it('announces the port when its device asks for that, and tells it so', async () => {
     await using bench = new PortBench();
     const made = await startedOn(bench);
-    taken(made.model);
-    made.model.change({ announce: true });
-    await until(1000, 'the acknowledgement', () => made.model.commands.length === 1, 1);
-    expect(taken(made.model)).toEqual(['3.0:']);
-    expect(made.model.config.readUInt16LE(6)).toBe(1);
+    const { port, model } = made;
+    expect(bench.offer(port)).toBe(true);
+    taken(model);
+    model.change({ announce: true });
+    await until(1000, 'the acknowledgement', () => model.commands.length === 1, 1);
+    expect(taken(model)).toEqual(['3.0:']);
+    expect(model.config.readUInt16LE(6)).toBe(1);
+    expect(bench.offer(port)).toBe(true);
+    // between what the port's owner sent before and after
+    const device = deviceEnd(bench, model, 1);
+    const { handles } = bench.bench;
+    expect(bench.context.main.kernels.splitDeviceDequeue(device.offset, handles, 8)).toBe(3);
+    const packets = [0, 1, 2].map((index) => bench.context.arena.views.u32[handles / 4 + index] ?? 0);
+    expect(packets.map((packet) => hex(bench.bench.bytesOf(packet)))).toEqual([hex(frame(60)), hex(reverseArp(OWN)), hex(frame(60))]);
+    for (const packet of packets) bench.context.main.kernels.packetFree(packet, 0);
+    device.close();
     await closed(made);
   });
 
