@@ -24,6 +24,7 @@ import {
   createMemoryFile,
   F_SEAL_GROW,
   F_SEAL_SHRINK,
+  lockFile,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_NORESERVE,
@@ -190,7 +191,7 @@ function openPublishedFile(prefix: string, choice: PageChoice): number {
 
 /**
  * Opens the file of somebody else, that holds `end` bytes at least.
- * @throws VirtioError when it is not there, no file, or too small
+ * @throws VirtioError when it is not there, no file, too small, or another process has its packets there
  */
 function openForeignFile(path: string, end: number): number {
   let fd: number;
@@ -201,15 +202,18 @@ function openForeignFile(path: string, end: number): number {
     throw new VirtioError(`${path}: ${errnoText(code)}; it is the file that QEMU has its memory in`, { code, cause });
   }
   const status = fstatSync(fd);
-  if (status.isFile() && status.size >= end) return fd;
-  closeFd(fd);
-  throw new VirtioError(
-    status.isFile()
+  const problem = !status.isFile()
+    ? `${path} is no file`
+    : status.size < end
       ? `${path} has ${String(Math.floor(status.size / MIB))} MiB, and rings and packets need it to have ${String(Math.ceil(end / MIB))}: ` +
-          `start QEMU with more, or ask for less with --total-num-mbufs`
-      : `${path} is no file`,
-    { code: 'EINVAL' },
-  );
+        `start QEMU with more, or ask for less with --total-num-mbufs`
+      : // two would write over each other's rings
+        lockFile(fd)
+        ? undefined
+        : `another process has its packets in ${path}; end it, or give each QEMU a file of its own`;
+  if (problem === undefined) return fd;
+  closeFd(fd);
+  throw new VirtioError(problem, { code: status.isFile() && status.size >= end ? 'EBUSY' : 'EINVAL' });
 }
 
 export class Arena {

@@ -21,6 +21,7 @@ const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 export const F_SEAL_SHRINK = 2;
 export const F_SEAL_GROW = 4;
+const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 const SC_PAGESIZE = 30;
 
 const native = {
@@ -29,6 +30,7 @@ const native = {
   mmap: bindNative('mmap', 'i64', ['i64', 'i64', 'i32', 'i32', 'i32', 'i64']),
   memset: bindNative('memset', 'i64', ['buffer', 'i32', 'i64']),
   fcntl: bindNative('fcntl', 'i32', ['i32', 'i32', 'i64']),
+  flock: bindNative('flock', 'i32', ['i32', 'i32']),
   sysconf: bindNative('sysconf', 'i64', ['i32']),
 };
 
@@ -66,6 +68,11 @@ export function fileSeals(fd: number): number {
 /** Adds seals; returns whether the kernel took them. */
 export function addFileSeals(fd: number, seals: number): boolean {
   return native.fcntl(fd, F_ADD_SEALS, seals).value === 0;
+}
+
+/** Locks a file for as long as the descriptor is open; returns whether nobody else had. */
+export function lockFile(fd: number): boolean {
+  return native.flock(fd, LOCK_EXCLUSIVE_NONBLOCKING).value === 0;
 }
 
 /** @returns the address; @throws VirtioError naming `what` */

@@ -29,7 +29,7 @@ function growth(before: PortStats, after: PortStats): PortStats {
  * Sends packets of the given segments one way for a while; then stops the sender, lets the receiver drain, stops that,
  * and expects both to have counted the same packets and bytes.
  */
-export async function expectOneWay(pair: Pick<Pair, Side>, from: Side, segments: string, milliseconds: number): Promise<number> {
+export async function expectOneWay(pair: Pair, from: Side, segments: string, milliseconds: number): Promise<number> {
   const sender = pair[from];
   const receiver = pair[otherSide(from)];
   const bytes = segments.split(',').reduce((sum, segment) => sum + Number(segment), 0);
