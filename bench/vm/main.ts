@@ -1,11 +1,12 @@
 /**
- * `npm run bench:vm`: our testpmd and DPDK's in turn in the test machine, on the kernel's vhost-net, in one boot; prints medians, their
+ * `npm run bench:vm`: our testpmd and DPDK's in turn in the test machine, on the kernel's vhost-net and on PCI cards, in one boot; prints medians, their
  * spread (half of the range) and the ratio. Under emulation the figures show how the two compare there, not how fast they are.
  * @module
  */
 import { loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { BEHIND_IOMMU, card, vfioMachine, wire } from '../../test/vm/cards.ts';
 import { MachineError, runInMachine } from '../../test/vm/machine.ts';
 import { whyNoPrograms } from '../../test/vm/requirements.ts';
 import { ratioOfMedians, relativeSpread, summarize, type Summary } from '../statistics.ts';
@@ -24,6 +25,18 @@ const CASES: readonly VmCase[] = [
   { name: 'tcp-io', title: 'TCP through io, no offloads', unit: 'Mbit/s' },
   { name: 'tcp-io-offloads', title: 'TCP through io, TSO and LRO', unit: 'Mbit/s' },
   { name: 'tcp-csum', title: 'TCP through csum, TSO and LRO', unit: 'Mbit/s' },
+  { name: 'vfio-txonly', title: 'vfio, txonly to the kernel, 64 B', unit: 'kpps' },
+  { name: 'vfio-rxonly', title: 'vfio, rxonly from DPDK, 64 B', unit: 'kpps' },
+];
+
+/** Wire 0: ours and the guest kernel's card; wire 1: ours and that of the sender, DPDK's testpmd. */
+const CARDS = [
+  ...wire(0, 'h0', 'h1'),
+  ...wire(1, 'h2', 'h3'),
+  ...card('0x10', 'h0', BEHIND_IOMMU),
+  ...card('0x11', 'h1'),
+  ...card('0x12', 'h2', BEHIND_IOMMU),
+  ...card('0x13', 'h3', BEHIND_IOMMU),
 ];
 
 const HELP = `npm run bench:vm -- [options]
@@ -92,6 +105,7 @@ async function main(args: readonly string[]): Promise<void> {
   const before = loadavg()[0] ?? 0;
   console.error(`${String(starts)} starts of testpmd: about ${String(Math.ceil((starts * (20 + seconds)) / 60))} minutes on an idle host`);
   const { status, stdout, stderr, accelerator } = await runInMachine({
+    ...(names.some((name) => name.startsWith('vfio')) ? vfioMachine(CARDS) : {}),
     command: ['sh', MEASURE, String(rounds), String(seconds), names.join()],
     limit: starts * (SECONDS_OF_A_START + 2 * seconds) * 1000,
   });

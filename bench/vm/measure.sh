@@ -10,9 +10,11 @@ SECONDS_LONG=$2
 CASES=$3
 
 OURS=dpdk-ts-testpmd
-EAL='-l 0-1 -n 1 --no-pci --in-memory'
+EAL='-l 0-1 -n 1 --in-memory'
 VDEV='path=/dev/vhost-net,queues=1,queue_size=1024'
 TESTPMD='-i --nb-cores=1 --txd=1024 --rxd=1024 --total-num-mbufs=16384'
+# of a card's ring sizes, which are the device's
+CARD_TESTPMD='-i --nb-cores=1 --total-num-mbufs=4096'
 OFFLOADS='--tx-offloads=0x2c --rx-offloads=0x1c --enable-lro'
 PINGS=200
 # a JIT under emulation takes seconds to get to its last tier
@@ -29,7 +31,7 @@ middle() { sort -n | awk '{ all[NR] = $1 } END { if (NR) print all[int((NR + 1) 
 # one port: txonly, icmpecho
 single() {
   # shellcheck disable=SC2086 -- words
-  launch t "$1" $EAL --vdev=virtio_user0,$VDEV,mac=02:00:00:00:00:0a -- $TESTPMD
+  launch t "$1" $EAL --no-pci --vdev=virtio_user0,$VDEV,mac=02:00:00:00:00:0a -- $TESTPMD
   quiet_interface tap0
   ip addr add 192.168.1.1/24 dev tap0
   ip link set tap0 up
@@ -59,7 +61,7 @@ double() {
   which=$1 program=$2
   shift 2
   # shellcheck disable=SC2086 -- words
-  launch t "$program" $EAL --vdev=virtio_user0,$VDEV,mac=02:00:00:00:00:0a --vdev=virtio_user1,$VDEV,mac=02:00:00:00:00:0b \
+  launch t "$program" $EAL --no-pci --vdev=virtio_user0,$VDEV,mac=02:00:00:00:00:0a --vdev=virtio_user1,$VDEV,mac=02:00:00:00:00:0b \
     -- $TESTPMD "$@"
   namespaces_behind_taps
   case $which in
@@ -86,11 +88,54 @@ double() {
   ip netns del ns1
 }
 
+# a rate of packets that a command tells
+rate_of() {
+  packets=$("$@") from=$(hundredths)
+  sleep "$SECONDS_LONG"
+  packets=$(($("$@") - packets)) time=$(($(hundredths) - from))
+  echo $((packets * 100 / time))
+}
+received_by() { say "$1" 'show port stats 0' | sed -n 's/.*RX-packets: \([0-9]*\) .*/\1/p'; }
+
+# a card whose other end is the kernel's: txonly
+card_sends() {
+  # shellcheck disable=SC2086 -- words
+  launch t "$1" $EAL -a 0000:00:10.0 -- $CARD_TESTPMD --forward-mode=txonly --eth-peer=0,02:00:00:00:00:11
+  tell t start
+  sleep $WARM_UP
+  echo "vfio-txonly $(title "$1") $(rate_of value eth1 statistics/rx_packets)"
+  tell t stop
+  leave t
+}
+
+# a card whose other end sends, as fast as DPDK can
+card_receives() {
+  # shellcheck disable=SC2086 -- words
+  launch t "$1" $EAL -a 0000:00:12.0 -- $CARD_TESTPMD --forward-mode=rxonly
+  # shellcheck disable=SC2086 -- words
+  launch s dpdk-testpmd -l 2-3 -n 1 --in-memory -a 0000:00:13.0 -- $CARD_TESTPMD --forward-mode=txonly --eth-peer=0,02:00:00:00:00:12
+  tell t start
+  tell s start
+  sleep $WARM_UP
+  echo "vfio-rxonly $(title "$1") $(rate_of received_by t)"
+  tell s stop
+  leave s
+  leave t
+}
+
+if wanted vfio-txonly || wanted vfio-rxonly; then
+  for slot in 10 12 13; do dpdk-ts-devbind --bind=vfio-pci 0000:00:$slot.0; done
+  quiet_interface eth1
+  ip link set eth1 up
+fi
+
 for round in $(seq "$ROUNDS"); do
   # who begins changes with the round
   if [ $((round % 2)) = 1 ]; then programs="$OURS dpdk-testpmd"; else programs="dpdk-testpmd $OURS"; fi
   for program in $programs; do
     if wanted txonly || wanted ping; then single "$program"; fi
+    if wanted vfio-txonly; then card_sends "$program"; fi
+    if wanted vfio-rxonly; then card_receives "$program"; fi
     if wanted tcp-io; then double tcp-io "$program"; fi
     # shellcheck disable=SC2086 -- words
     if wanted tcp-io-offloads; then double tcp-io-offloads "$program" $OFFLOADS; fi
