@@ -42,7 +42,6 @@ import type { MacAddress } from '../net/mac-address.ts';
 export type SendCommand = (command: ControlCommand, data: Uint8Array) => Promise<void>;
 
 interface AddressFilter {
-  /** The port's own among them. */
   readonly unicast: readonly MacAddress[];
   readonly multicast: readonly MacAddress[];
 }

@@ -214,8 +214,6 @@ export class VirtioPort extends BasePort<DriverQueue> {
       await super.setMac(before);
       throw error;
     }
-    // the own address is in the table as well
-    if (this.#addresses.length + this.#multicast.length > 0) await this.#setFilter(this.#addresses, this.#multicast);
   }
 
   override get macAddresses(): readonly MacAddress[] {
@@ -432,10 +430,10 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return { hashTypes: hashTypesOf(types), key, table, unclassifiedQueue: 0, transmitQueues: Math.max(1, this.#rings().length >> 1) };
   }
 
+  /** The port's own address is none of the table's: the device knows it. */
   async #setFilter(addresses: readonly MacAddress[], multicast: readonly MacAddress[]): Promise<void> {
-    const all = [this.mac, ...addresses];
     const isGroup = (mac: MacAddress): boolean => ((mac[0] ?? 0) & 1) !== 0;
-    const filter = { unicast: all.filter((mac) => !isGroup(mac)), multicast: [...all.filter(isGroup), ...multicast] };
+    const filter = { unicast: addresses.filter((mac) => !isGroup(mac)), multicast: [...addresses.filter(isGroup), ...multicast] };
     await this.#enqueue(() => this.#control.setFilter(filter));
     this.#addresses = addresses;
     this.#multicast = multicast;
