@@ -21,6 +21,16 @@ export function median(values: readonly number[]): number {
   return (lower + upper) / 2;
 }
 
+/** The value below which the `part` (0 to 1) of the values lies, the nearest that was measured. Throws RangeError for no values. */
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const found = sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
+  if (found === undefined) {
+    throw new RangeError('quantile of no values');
+  }
+  return found;
+}
+
 /** Median, smallest and largest of the values; undefined for none. */
 export function summarize(values: readonly number[]): Summary | undefined {
   if (values.length === 0) {

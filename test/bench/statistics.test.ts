@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { median, ratioOfMedians, relativeSpread, summarize } from '../../bench/statistics.ts';
+import { median, quantile, ratioOfMedians, relativeSpread, summarize } from '../../bench/statistics.ts';
+
+describe('quantile', () => {
+  it('is a value that was measured, in the order of size', () => {
+    const values = [100, 9, 20, 1];
+    expect([0, 0.25, 0.5, 0.99, 1].map((part) => quantile(values, part))).toEqual([1, 9, 20, 100, 100]);
+  });
+
+  it('refuses no values', () => {
+    expect(() => quantile([], 0.5)).toThrow(RangeError);
+  });
+});
 
 describe('median', () => {
   it('is the middle of an odd number of values, whatever their order', () => {

@@ -38,6 +38,10 @@ export class L3fwdPower implements AsyncDisposable {
     });
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   get output(): string {
     return this.#output;
   }
@@ -59,7 +63,7 @@ export class L3fwdPower implements AsyncDisposable {
 
   /** CPU time of all its threads so far. */
   cpuMilliseconds(): number {
-    return cpuMilliseconds(this.#child.pid ?? 0);
+    return cpuMilliseconds(this.pid);
   }
 
   /** Ends it as Ctrl-C does; resolves with the exit status. */

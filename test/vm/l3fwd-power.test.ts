@@ -5,34 +5,20 @@
  */
 import { describe, expect, test } from 'vitest';
 import { WHY_NO_MACHINE } from './available.ts';
+import { BEHIND_IOMMU, card, vfioMachine, wire } from './cards.ts';
 import type { MachineOptions } from './machine.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
-const IOMMU = ['-device', 'intel-iommu,intremap=on,caching-mode=on'];
-
-function card(slot: string, netdev: string, more = ''): string[] {
-  return ['-device', `virtio-net-pci,netdev=${netdev},addr=0x${slot},disable-legacy=on,mac=02:00:00:00:00:${slot}${more}`];
-}
-
-function wire(number: number, one: string, other: string): string[] {
-  return [one, other].flatMap((id) => ['-netdev', `hubport,id=${id},hubid=${String(number)}`]);
-}
-
 /** Cards for us in the slots 0x10 and 0x12, on a wire each with one of the kernel's, eth1 and eth3. */
 function machine(more = ''): Partial<MachineOptions> {
-  return {
-    qemuArguments: [
-      ...IOMMU,
-      ...wire(0, 'h0', 'h1'),
-      ...wire(1, 'h2', 'h3'),
-      ...card('10', 'h0', `,iommu_platform=on${more}`),
-      ...card('11', 'h1'),
-      ...card('12', 'h2', `,iommu_platform=on${more}`),
-      ...card('13', 'h3'),
-    ],
-    kernelArguments: 'intel_iommu=on iommu=nopt',
-    modules: ['vfio_pci', 'vfio_iommu_type1', 'virtio_net'],
-  };
+  return vfioMachine([
+    ...wire(0, 'h0', 'h1'),
+    ...wire(1, 'h2', 'h3'),
+    ...card('0x10', 'h0', `${BEHIND_IOMMU}${more}`),
+    ...card('0x11', 'h1'),
+    ...card('0x12', 'h2', `${BEHIND_IOMMU}${more}`),
+    ...card('0x13', 'h3'),
+  ]);
 }
 
 /** Shell: a namespace behind each of our ports, in the networks that l3fwd-power routes by default; the router started. */
