@@ -35,6 +35,7 @@ import {
   PROT_NONE,
   PROT_READ_WRITE,
   resizeFile,
+  unlockFile,
 } from '../system/memory-map.ts';
 import { Zone } from './zone.ts';
 
@@ -415,6 +416,7 @@ export class Arena {
     if (!this.#open) return;
     this.#open = false;
     this.#unguard?.();
+    unlockFile(this.publishedFile);
     closeFd(this.publishedFile);
   }
 

@@ -22,6 +22,7 @@ const F_GET_SEALS = 1034;
 export const F_SEAL_SHRINK = 2;
 export const F_SEAL_GROW = 4;
 const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
+const LOCK_UNLOCK = 8;
 const SC_PAGESIZE = 30;
 
 const native = {
@@ -70,9 +71,13 @@ export function addFileSeals(fd: number, seals: number): boolean {
   return native.fcntl(fd, F_ADD_SEALS, seals).value === 0;
 }
 
-/** Locks a file for as long as the descriptor is open; returns whether nobody else had. */
+/** Locks a file until it is unlocked, or closed and mapped nowhere any more; returns whether nobody else had locked it. */
 export function lockFile(fd: number): boolean {
   return native.flock(fd, LOCK_EXCLUSIVE_NONBLOCKING).value === 0;
+}
+
+export function unlockFile(fd: number): void {
+  native.flock(fd, LOCK_UNLOCK);
 }
 
 /** @returns the address; @throws VirtioError naming `what` */

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -46,6 +46,52 @@ describe('an arena', () => {
       expect.stringMatching(/Operation not permitted|not permitted/),
       expect.stringMatching(/Operation not permitted|not permitted/),
     ]);
+  });
+
+  describe('in a file of somebody else', () => {
+    const sized = (name: string, bytes: number): string => {
+      const path = join(directory, name);
+      writeFileSync(path, '');
+      truncateSync(path, bytes);
+      return path;
+    };
+
+    it('has every byte at its own offset in that file, and nothing below it', () => {
+      const path = sized('guest', 32 * MIB);
+      using arena = new Arena({ ...SMALL, publishedPath: path });
+      const { published, publishedRegion } = arena;
+      expect(publishedRegion.fileOffset).toBe(published.start);
+      expect(published.start).toBeGreaterThanOrEqual(MIB);
+      arena.views.u8.set(Buffer.from('first'), published.start);
+      arena.views.u8.set(Buffer.from('last'), published.end - 4);
+      const file = readFileSync(path);
+      expect(file.subarray(published.start, published.start + 5).toString()).toBe('first');
+      expect(file.subarray(published.end - 4, published.end).toString()).toBe('last');
+      expect(file.subarray(0, published.start).every((byte) => byte === 0)).toBe(true);
+      expect([arena.isPublishedIn(path), arena.isPublishedIn(directory), arena.isPublishedIn(`${path}.missing`)]).toEqual([
+        true,
+        false,
+        false,
+      ]);
+    });
+
+    it('is alone there, until it is closed', () => {
+      const path = sized('shared', 32 * MIB);
+      const first = new Arena({ ...SMALL, publishedPath: path });
+      expect(() => new Arena({ ...SMALL, publishedPath: path })).toThrow(/another process has its packets in .*shared/);
+      first.close();
+      using second = new Arena({ ...SMALL, publishedPath: path });
+      expect(second.isPublishedIn(path)).toBe(true);
+    });
+
+    it.each([
+      ['a file that is too small', () => sized('small', 2 * MIB), /small has 2 MiB, and rings and packets need it to have \d+/],
+      ['a file that is not there', () => join(directory, 'missing'), /missing: No such file or directory/],
+      ['a directory', () => directory, /Is a directory/],
+      ['a device', () => '/dev/null', /\/dev\/null is no file/],
+    ])('refuses %s', (_, path, message) => {
+      expect(() => new Arena({ ...SMALL, publishedPath: path() })).toThrow(message);
+    });
   });
 
   it('hands out zeroes, also where something else was before', () => {
