@@ -155,7 +155,7 @@ export class VfioFunction implements PciFunction {
       this.#setIrqs(triggerByEventFds(VFIO_PCI_REQ_IRQ_INDEX, [fd]));
       const end = this.#system.watch(fd, () => {
         this.#endGone();
-        listener(`${this.name}: the device is being removed`);
+        listener('the device is being removed');
       });
       this.#gone = { fd, end };
     } catch (error) {
@@ -169,15 +169,22 @@ export class VfioFunction implements PciFunction {
     this.#open = false;
     try {
       await this.interrupts?.disable();
-      await this.withdrawMemory();
     } finally {
-      this.#endGone();
-      // a mapping would keep the device open
-      for (const { mapped } of this.#bars.values()) mapped?.unmap();
-      this.#bars.clear();
-      this.#file.close();
-      this.#group.release();
+      try {
+        await this.withdrawMemory();
+      } finally {
+        this.#release();
+      }
     }
+  }
+
+  #release(): void {
+    this.#endGone();
+    // a mapping would keep the device open
+    for (const { mapped } of this.#bars.values()) mapped?.unmap();
+    this.#bars.clear();
+    this.#file.close();
+    this.#group.release();
   }
 
   /** The published part of the arena at its own offsets, or page by page at physical addresses. */

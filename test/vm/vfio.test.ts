@@ -144,6 +144,79 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
     expect(section('exception')).toMatch(ALL_ANSWERED);
   });
 
+  test('four queue pairs over a tap of the host: every queue receives and sends; fewer, and all again', async () => {
+    const tap = 'script=no,downscript=no';
+    const { text, section } = await runScript(
+      `
+      ${NEIGHBOUR}
+      bind vfio-pci 00:10.0
+      launch a dpdk-ts-testpmd ${EAL} -a ${CARD} -- -i ${MBUFS} --rxq=4 --txq=4
+      mark info; say a 'show port info 0'
+      mark ping; ${PING}
+      tell a 'set fwd txonly'; tell a start; sleep 2; tell a stop
+      mark sent; say a 'show port xstats 0'
+      tell a 'port stop 0'; tell a 'port config all rxq 2'; tell a 'port config all txq 2'; tell a 'port start 0'
+      mark two; ${PING}
+      tell a 'port stop 0'; tell a 'port config all rxq 4'; tell a 'port config all txq 4'; tell a 'port start 0'
+      mark four; ${PING}
+      leave a || give_up "status $?"
+      ${NO_FAULTS}`,
+      machine(
+        [
+          ...['-netdev', `tap,id=t0,ifname=t0,queues=4,${tap}`, '-netdev', `tap,id=t1,ifname=t1,${tap}`],
+          ...card('0x10', 't0', `${OURS},mq=on,vectors=10`),
+          ...card('0x11', 't1'),
+        ],
+        {
+          network: `
+            ip link add bridge type bridge; ip link set bridge up
+            ip tuntap add t0 mode tap multi_queue; ip tuntap add t1 mode tap
+            for name in t0 t1; do ip link set $name up master bridge; done`,
+        },
+      ),
+    );
+    expect(section('info')).toMatch(/^Current number of RX queues: 4\nMax possible RX queues: 4$/m);
+    for (const name of ['ping', 'two', 'four']) expect(section(name), text).toMatch(ALL_ANSWERED);
+    const sent = [...section('sent').matchAll(/^tx_q\d_good_packets: (\d+)/gm)].map(([, count]) => Number(count));
+    expect(sent.length).toBe(4);
+    for (const count of sent) expect(count, text).toBeGreaterThan(0);
+  });
+
+  test('a card that is pulled out is a removed port, and the other goes on; one with a line instead of vectors', async () => {
+    const { text, section } = await runScript(
+      `
+      ${NEIGHBOUR}
+      bind vfio-pci 00:10.0 01:00.0
+      launch a dpdk-ts-testpmd ${EAL} -a ${CARD} -a 01:00.0 -- -i ${MBUFS} --nb-ports=2
+      mark ports; say a 'show port summary all'
+      monitor set_link '{"name": "nic10", "up": false}'; until_true 20 printed a 'Port 0: link state change'
+      mark down; say a 'show port summary 0'
+      monitor set_link '{"name": "nic10", "up": true}'
+      tell a 'set fwd txonly'; tell a start
+      monitor device_del '{"id": "pulled"}'
+      gone() { [ ! -e /sys/bus/pci/devices/0000:01:00.0 ]; }; until_true 40 gone; until_true 20 printed a 'device removal'
+      mark gone; cat /tmp/a.log
+      tell a stop; tell a 'set portlist 0'
+      mark ping; ${PING}
+      leave a || give_up "status $?"
+      ${NO_FAULTS}`,
+      machine(
+        [
+          ...wire(0, 'h0', 'h1'),
+          ...card('0x10', 'h0', `${OURS},vectors=0`),
+          ...card('0x11', 'h1'),
+          ...['-device', 'pcie-root-port,id=root1,slot=1,chassis=1', '-netdev', 'hubport,id=h2,hubid=1'],
+          ...['-device', `virtio-net-pci,id=pulled,bus=root1,netdev=h2,disable-legacy=on,mac=02:00:00:00:00:01${OURS}`],
+        ],
+        { monitor: true },
+      ),
+    );
+    expect(section('ports')).toMatch(/^0 .*0000:00:10\.0 .*\n1 .*0000:01:00\.0 /m);
+    expect(section('down')).toMatch(/ down /);
+    expect(section('gone'), text).toMatch(/^Port 1: device removal event$/m);
+    expect(section('ping'), text).toMatch(ALL_ANSWERED);
+  });
+
   test('what cannot be used is named, with what to do, and the others run', async () => {
     const functions = [...wire(0, 'h0', 'h1'), ...wire(1, 'h2', 'h3')];
     const { section } = await runScript(
