@@ -5,13 +5,11 @@
  * then sends the frames that are marked and ignores what was written.
  * @module
  */
-import { closeSync } from 'node:fs';
-import { VirtioError } from './error.ts';
-import { bindNative, errnoName, systemError } from './ffi.ts';
+import { systemError } from './ffi.ts';
 import { MAP_FIXED, MAP_SHARED, mapMemory, PROT_READ_WRITE } from './memory-map.ts';
+import { RawSocket, words } from './raw-socket.ts';
 
 const AF_PACKET = 17;
-const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0x800 | 0x80000;
 const SOL_PACKET = 263;
 const PACKET_ADD_MEMBERSHIP = 1;
 const PACKET_DROP_MEMBERSHIP = 2;
@@ -36,13 +34,6 @@ const HEADER_BYTES = 10;
 export const PACKET_MR_PROMISC = 1;
 export const PACKET_MR_ALLMULTI = 2;
 
-const native = {
-  socket: bindNative('socket', 'i32', ['i32', 'i32', 'i32']),
-  bind: bindNative('bind', 'i32', ['i32', 'buffer', 'i32']),
-  setsockopt: bindNative('setsockopt', 'i32', ['i32', 'i32', 'i32', 'buffer', 'i32']),
-  getsockopt: bindNative('getsockopt', 'i32', ['i32', 'i32', 'i32', 'buffer', 'buffer']),
-};
-
 /** Shape of a ring; the receive ring and the transmit ring of a socket have the same. */
 export interface PacketRingShape {
   /** Bytes of a block: whole pages. */
@@ -59,37 +50,14 @@ export interface FanoutGroup {
   readonly flags: number;
 }
 
-function words(...values: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  for (const [index, value] of values.entries()) bytes.writeUInt32LE(value >>> 0, 4 * index);
-  return bytes;
-}
-
-export class PacketSocket {
-  readonly fd: number;
-  readonly #what: string;
-  #open = true;
-
+export class PacketSocket extends RawSocket {
   /**
    * Receives nothing before it is bound.
    * @param what the owner, for messages
    * @throws VirtioError EPERM without CAP_NET_RAW
    */
   constructor(what: string) {
-    this.#what = what;
-    const { value, errno } = native.socket(AF_PACKET, SOCK_RAW_NONBLOCK_CLOEXEC, 0);
-    if (value < 0) {
-      const code = errnoName(errno);
-      if (code === 'EPERM') {
-        throw new VirtioError(`${what}: the kernel gives a packet socket to root, or to a process with CAP_NET_RAW, only`, {
-          code,
-          syscall: 'socket',
-          errno,
-        });
-      }
-      throw systemError(`${what}: packet socket`, 'socket', errno);
-    }
-    this.fd = value;
+    super(what, { family: AF_PACKET, level: SOL_PACKET, name: 'packet socket' });
   }
 
   /**
@@ -97,23 +65,23 @@ export class PacketSocket {
    * @returns bytes of the virtio-net header before each packet, 0 where the kernel takes none
    */
   makeRings(shape: PacketRingShape, qdiscBypass: boolean): number {
-    this.#set(PACKET_VERSION, words(TPACKET_V2), 'TPACKET_V2');
-    this.#set(PACKET_LOSS, words(1), 'PACKET_LOSS');
-    this.#set(PACKET_IGNORE_OUTGOING, words(1), 'PACKET_IGNORE_OUTGOING');
-    if (qdiscBypass) this.#set(PACKET_QDISC_BYPASS, words(1), 'qdisc_bypass=1');
+    this.set(PACKET_VERSION, words(TPACKET_V2), 'TPACKET_V2');
+    this.set(PACKET_LOSS, words(1), 'PACKET_LOSS');
+    this.set(PACKET_IGNORE_OUTGOING, words(1), 'PACKET_IGNORE_OUTGOING');
+    if (qdiscBypass) this.set(PACKET_QDISC_BYPASS, words(1), 'qdisc_bypass=1');
     // before the rings: there is no way back with them
-    const { value } = native.setsockopt(this.fd, SOL_PACKET, PACKET_VNET_HDR, words(1), 4);
+    const { value } = this.trySet(PACKET_VNET_HDR, words(1));
     const request = words(shape.blockBytes, shape.blocks, shape.frameBytes, shape.frames);
     const what = `a ring of ${String(shape.frames)} frames of ${String(shape.frameBytes)} bytes in blocks of ${String(shape.blockBytes)}`;
-    this.#set(PACKET_RX_RING, request, what);
-    this.#set(PACKET_TX_RING, request, what);
+    this.set(PACKET_RX_RING, request, what);
+    this.set(PACKET_TX_RING, request, what);
     return value < 0 ? 0 : HEADER_BYTES;
   }
 
   /** Maps both rings at `address`, the receive ring first. The pages there must be of 4 KiB. */
   mapRings(address: number, shape: PacketRingShape): void {
     const bytes = 2 * shape.blockBytes * shape.blocks;
-    mapMemory(`${this.#what}: packet rings`, address, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED, this.fd, 0);
+    mapMemory(`${this.what}: packet rings`, address, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED, this.fd, 0);
   }
 
   /** Ties the socket to an interface. @param receives whether its packets arrive from now on */
@@ -123,8 +91,8 @@ export class PacketSocket {
     address.writeUInt16LE(AF_PACKET, 0);
     address.writeUInt16BE(receives ? ETH_P_ALL : 0, 2);
     address.writeInt32LE(interfaceIndex, 4);
-    const { value, errno } = native.bind(this.fd, address, address.length);
-    if (value < 0) throw systemError(`${this.#what}: packet socket`, 'bind', errno);
+    const { value, errno } = this.bindTo(address);
+    if (value < 0) throw systemError(`${this.what}: packet socket`, 'bind', errno);
   }
 
   /**
@@ -133,7 +101,7 @@ export class PacketSocket {
    */
   joinFanout(group: FanoutGroup | undefined): FanoutGroup {
     const join = (id: number, flags: number): void => {
-      this.#set(PACKET_FANOUT, words(id | ((PACKET_FANOUT_HASH | flags) << 16)), 'PACKET_FANOUT');
+      this.set(PACKET_FANOUT, words(id | ((PACKET_FANOUT_HASH | flags) << 16)), 'PACKET_FANOUT');
     };
     if (group !== undefined) {
       join(group.id, group.flags);
@@ -147,7 +115,7 @@ export class PacketSocket {
       flags = 0;
       join(0, PACKET_FANOUT_FLAG_UNIQUEID);
     }
-    return { id: this.#get(PACKET_FANOUT, 4, 'PACKET_FANOUT').readUInt16LE(0), flags };
+    return { id: this.get(PACKET_FANOUT, 4, 'PACKET_FANOUT').readUInt16LE(0), flags };
   }
 
   /** Adds or drops PACKET_MR_*; the kernel drops them when the socket is closed. */
@@ -156,34 +124,11 @@ export class PacketSocket {
     const request = Buffer.alloc(16);
     request.writeInt32LE(interfaceIndex, 0);
     request.writeUInt16LE(type, 4);
-    this.#set(on ? PACKET_ADD_MEMBERSHIP : PACKET_DROP_MEMBERSHIP, request, 'promiscuous mode');
+    this.set(on ? PACKET_ADD_MEMBERSHIP : PACKET_DROP_MEMBERSHIP, request, 'promiscuous mode');
   }
 
   /** Packets that found no free frame since the last call. */
   takeDrops(): number {
-    return this.#get(PACKET_STATISTICS, 8, 'PACKET_STATISTICS').readUInt32LE(4);
-  }
-
-  close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    closeSync(this.fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #set(option: number, value: Buffer, what: string): void {
-    const { value: result, errno } = native.setsockopt(this.fd, SOL_PACKET, option, value, value.length);
-    if (result < 0) throw systemError(`${this.#what}: ${what}`, 'setsockopt', errno);
-  }
-
-  #get(option: number, bytes: number, what: string): Buffer {
-    const value = Buffer.alloc(bytes);
-    const length = words(bytes);
-    const { value: result, errno } = native.getsockopt(this.fd, SOL_PACKET, option, value, length);
-    if (result < 0) throw systemError(`${this.#what}: ${what}`, 'getsockopt', errno);
-    return value;
+    return this.get(PACKET_STATISTICS, 8, 'PACKET_STATISTICS').readUInt32LE(4);
   }
 }

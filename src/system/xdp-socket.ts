@@ -5,13 +5,12 @@
  * it to send; neither moves any bytes of its own.
  * @module
  */
-import { closeSync } from 'node:fs';
 import { VirtioError } from './error.ts';
-import { bindNative, errnoName, systemError } from './ffi.ts';
+import { errnoName, systemError } from './ffi.ts';
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE, MAP_SHARED, mapMemory, pageSize, PROT_READ_WRITE } from './memory-map.ts';
+import { RawSocket, words } from './raw-socket.ts';
 
 const AF_XDP = 44;
-const SOCK_RAW_NONBLOCK_CLOEXEC = 3 | 0x800 | 0x80000;
 const SOL_SOCKET = 1;
 const SO_SNDBUFFORCE = 32;
 const SO_BUSY_POLL = 46;
@@ -43,13 +42,6 @@ const SEND_BUFFER_BYTES = 1 << 24;
 
 /** Bytes before a received packet that the kernel keeps free in a chunk, for programs that put headers in front. */
 export const XDP_HEADROOM = 256;
-
-const native = {
-  socket: bindNative('socket', 'i32', ['i32', 'i32', 'i32']),
-  bind: bindNative('bind', 'i32', ['i32', 'buffer', 'i32']),
-  setsockopt: bindNative('setsockopt', 'i32', ['i32', 'i32', 'i32', 'buffer', 'i32']),
-  getsockopt: bindNative('getsockopt', 'i32', ['i32', 'i32', 'i32', 'buffer', 'buffer']),
-};
 
 /** Places in the arena's memory, as addresses. */
 export interface XdpRing {
@@ -95,12 +87,6 @@ export const NO_XDP_STATISTICS: XdpStatistics = {
   transmitRingEmpty: 0,
 };
 
-function words(...values: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  for (const [index, value] of values.entries()) bytes.writeUInt32LE(value >>> 0, 4 * index);
-  return bytes;
-}
-
 /** Bytes that the four rings take in the arena, at most: whole pages, each ring with a page for its indices. */
 export function xdpRingsBytes(sizes: XdpRingSizes): number {
   const page = pageSize();
@@ -119,41 +105,16 @@ export function mapXdpArea(what: string, address: number, bytes: number): void {
   mapMemory(`${what}: memory for packets`, address, bytes, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_POPULATE, -1, 0);
 }
 
-export class XdpSocket {
-  readonly fd: number;
-  readonly #what: string;
-  #open = true;
+const HINTS = { EAFNOSUPPORT: 'this kernel has no XDP sockets (CONFIG_XDP_SOCKETS, Linux 5.9 or later); net_af_packet needs none' };
 
+export class XdpSocket extends RawSocket {
   /**
    * Receives nothing before it is bound and in the map of a program.
    * @param what the owner, for messages
    * @throws VirtioError EPERM without CAP_NET_RAW, EAFNOSUPPORT where the kernel has no AF_XDP
    */
   constructor(what: string) {
-    this.#what = what;
-    const { value, errno } = native.socket(AF_XDP, SOCK_RAW_NONBLOCK_CLOEXEC, 0);
-    if (value < 0) {
-      const code = errnoName(errno);
-      if (code === 'EPERM') {
-        throw new VirtioError(`${what}: the kernel gives an XDP socket to root, or to a process with CAP_NET_RAW, only`, {
-          code,
-          syscall: 'socket',
-          errno,
-        });
-      }
-      if (code === 'EAFNOSUPPORT') {
-        throw new VirtioError(
-          `${what}: this kernel has no XDP sockets (CONFIG_XDP_SOCKETS, Linux 5.9 or later); net_af_packet needs none`,
-          {
-            code,
-            syscall: 'socket',
-            errno,
-          },
-        );
-      }
-      throw systemError(`${what}: XDP socket`, 'socket', errno);
-    }
-    this.fd = value;
+    super(what, { family: AF_XDP, level: SOL_XDP, name: 'XDP socket', hints: HINTS });
   }
 
   /** Registers memory as the area of chunks. @throws VirtioError ENOBUFS where the limit on locked memory is too low */
@@ -163,34 +124,34 @@ export class XdpSocket {
     request.writeBigUInt64LE(BigInt(address), 0);
     request.writeBigUInt64LE(BigInt(bytes), 8);
     request.writeUInt32LE(chunkBytes, 16);
-    const { value, errno } = native.setsockopt(this.fd, SOL_XDP, XDP_UMEM_REG, request, request.length);
+    const { value, errno } = this.trySet(XDP_UMEM_REG, request);
     if (value >= 0) return;
     const code = errnoName(errno);
     if (code === 'ENOBUFS' || code === 'ENOMEM') {
       throw new VirtioError(
-        `${this.#what}: ${String(bytes / 1024)} KiB of packet memory cannot be locked: raise the limit (ulimit -l unlimited), run with CAP_IPC_LOCK, or ask for fewer descriptors (--rxd, --txd)`,
+        `${this.what}: ${String(bytes / 1024)} KiB of packet memory cannot be locked: raise the limit (ulimit -l unlimited), run with CAP_IPC_LOCK, or ask for fewer descriptors (--rxd, --txd)`,
         { code, syscall: 'setsockopt', errno },
       );
     }
-    throw systemError(`${this.#what}: XDP_UMEM_REG`, 'setsockopt', errno);
+    throw systemError(`${this.what}: XDP_UMEM_REG`, 'setsockopt', errno);
   }
 
   /** Makes the four rings and maps them at `address`, where there are xdpRingsBytes() of address space. */
   makeRings(address: number, sizes: XdpRingSizes): XdpRings {
     const { receive, transmit } = sizes;
-    this.#set(XDP_UMEM_FILL_RING, words(receive), `a fill ring of ${String(receive)} entries`);
-    this.#set(XDP_UMEM_COMPLETION_RING, words(transmit), `a completion ring of ${String(transmit)} entries`);
-    this.#set(XDP_RX_RING, words(receive), `a receive ring of ${String(receive)} entries`);
-    this.#set(XDP_TX_RING, words(transmit), `a transmit ring of ${String(transmit)} entries`);
+    this.set(XDP_UMEM_FILL_RING, words(receive), `a fill ring of ${String(receive)} entries`);
+    this.set(XDP_UMEM_COMPLETION_RING, words(transmit), `a completion ring of ${String(transmit)} entries`);
+    this.set(XDP_RX_RING, words(receive), `a receive ring of ${String(receive)} entries`);
+    this.set(XDP_TX_RING, words(transmit), `a transmit ring of ${String(transmit)} entries`);
     // for receive, transmit, fill and completion ring, four u64: producer, consumer, entries, flags
-    const offsets = this.#get(XDP_MMAP_OFFSETS, 128, 'XDP_MMAP_OFFSETS');
+    const offsets = this.get(XDP_MMAP_OFFSETS, 128, 'XDP_MMAP_OFFSETS');
     const page = pageSize();
     let at = address;
     const map = (ring: number, entries: number, entryBytes: number): XdpRing => {
       const offset = (field: number): number => Number(offsets.readBigUInt64LE(32 * ring + 8 * field));
       const bytes = Math.ceil((offset(2) + entries * entryBytes) / page) * page;
       mapMemory(
-        `${this.#what}: XDP ring`,
+        `${this.what}: XDP ring`,
         at,
         bytes,
         PROT_READ_WRITE,
@@ -225,29 +186,29 @@ export class XdpSocket {
     address.writeUInt32LE(interfaceIndex, 4);
     address.writeUInt32LE(queue, 8);
     address.writeUInt32LE(sharedWith ?? 0, 12);
-    const { value, errno } = native.bind(this.fd, address, address.length);
+    const { value, errno } = this.bindTo(address);
     if (value >= 0) return true;
     const code = errnoName(errno);
     if (code === 'EBUSY') return false;
     if (code === 'EINVAL') {
-      throw new VirtioError(`${this.#what}: queue ${String(queue)}: the interface has no such queue, or none that takes XDP sockets`, {
+      throw new VirtioError(`${this.what}: queue ${String(queue)}: the interface has no such queue, or none that takes XDP sockets`, {
         code,
         syscall: 'bind',
         errno,
       });
     }
-    throw systemError(`${this.#what}: XDP socket of queue ${String(queue)}`, 'bind', errno);
+    throw systemError(`${this.what}: XDP socket of queue ${String(queue)}`, 'bind', errno);
   }
 
   /** Of a bound socket: whether driver and process share chunks without a copy in between. */
   zeroCopy(): boolean {
-    return (this.#get(XDP_OPTIONS, 4, 'XDP_OPTIONS').readUInt32LE(0) & XDP_OPTIONS_ZEROCOPY) !== 0;
+    return (this.get(XDP_OPTIONS, 4, 'XDP_OPTIONS').readUInt32LE(0) & XDP_OPTIONS_ZEROCOPY) !== 0;
   }
 
   /** Lets a call of the kernel send a whole ring of packets; without, it ends after 32. Limits that older kernels have stay. */
   raiseLimits(transmitEntries: number): void {
-    native.setsockopt(this.fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, words(transmitEntries), 4);
-    native.setsockopt(this.fd, SOL_SOCKET, SO_SNDBUFFORCE, words(SEND_BUFFER_BYTES), 4);
+    this.trySet(XDP_MAX_TX_SKB_BUDGET, words(transmitEntries));
+    this.trySet(SO_SNDBUFFORCE, words(SEND_BUFFER_BYTES), SOL_SOCKET);
   }
 
   /**
@@ -255,12 +216,12 @@ export class XdpSocket {
    * @returns whether the kernel can (Linux 5.11)
    */
   preferBusyPoll(budget: number): boolean {
-    const set = (option: number, value: number): boolean => native.setsockopt(this.fd, SOL_SOCKET, option, words(value), 4).value >= 0;
+    const set = (option: number, value: number): boolean => this.trySet(option, words(value), SOL_SOCKET).value >= 0;
     return set(SO_PREFER_BUSY_POLL, 1) && set(SO_BUSY_POLL, BUSY_POLL_MICROSECONDS) && set(SO_BUSY_POLL_BUDGET, budget);
   }
 
   statistics(): XdpStatistics {
-    const bytes = this.#get(XDP_STATISTICS, 48, 'XDP_STATISTICS');
+    const bytes = this.get(XDP_STATISTICS, 48, 'XDP_STATISTICS');
     const field = (index: number): number => Number(bytes.readBigUInt64LE(8 * index));
     return {
       receiveDropped: field(0),
@@ -270,27 +231,5 @@ export class XdpSocket {
       fillRingEmpty: field(4),
       transmitRingEmpty: field(5),
     };
-  }
-
-  close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    closeSync(this.fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #set(option: number, value: Buffer, what: string): void {
-    const { value: result, errno } = native.setsockopt(this.fd, SOL_XDP, option, value, value.length);
-    if (result < 0) throw systemError(`${this.#what}: ${what}`, 'setsockopt', errno);
-  }
-
-  #get(option: number, bytes: number, what: string): Buffer {
-    const value = Buffer.alloc(bytes);
-    const { value: result, errno } = native.getsockopt(this.fd, SOL_XDP, option, value, words(bytes));
-    if (result < 0) throw systemError(`${this.#what}: ${what}`, 'getsockopt', errno);
-    return value;
   }
 }
