@@ -42,6 +42,11 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('vhost-user behind the device', () =>
         await expectArrival({ testpmd: port }, { testpmd: backEnd }, bytes, MILLISECONDS);
         await expectArrival({ testpmd: backEnd }, { testpmd: port }, bytes, MILLISECONDS);
       }
+      // of a device whose control queue was not heard, only the first pair works
+      for (const side of program === 'dpdk-ts' ? [port, backEnd] : [port]) {
+        const counters = await side.command('show port xstats 0');
+        for (let queue = 0; queue < queues; queue++) expect(counters).toMatch(new RegExp(`rx_q${queue}_good_packets: [1-9]`));
+      }
       await port.quit();
       expect(backEnd.running).toBe(true);
     },
