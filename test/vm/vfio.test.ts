@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { WHY_NO_MACHINE } from './available.ts';
-import type { MachineOptions } from './machine.ts';
+import { BEHIND_IOMMU, card, vfioMachine, wire } from './cards.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
 const CARD = '0000:00:10.0';
@@ -14,31 +14,8 @@ const EAL = '-l 0-1 -n 1 --in-memory';
 const MBUFS = '--total-num-mbufs=4096';
 const STARTS = fileURLToPath(new URL('vfio-starts.mjs', import.meta.url));
 
-/** A network card in a slot of the root complex; the guest's kernel takes those without `iommu_platform`. */
-function card(slot: string, netdev: string, more = ''): string[] {
-  const mac = `02:00:00:00:00:${slot.slice(2, 4)}`;
-  return ['-device', `virtio-net-pci,id=nic${slot.slice(2)},netdev=${netdev},addr=${slot},disable-legacy=on,mac=${mac}${more}`];
-}
-
-/** Two ends of a wire. */
-function wire(number: number, one: string, other: string): string[] {
-  return [one, other].flatMap((id) => ['-netdev', `hubport,id=${id},hubid=${number}`]);
-}
-
-const OURS = ',iommu_platform=on';
-const IOMMU = ['-device', 'intel-iommu,intremap=on,caching-mode=on'];
-
-function machine(qemuArguments: readonly string[], more: Partial<MachineOptions> = {}): Partial<MachineOptions> {
-  return {
-    qemuArguments: [...IOMMU, ...qemuArguments],
-    kernelArguments: 'intel_iommu=on iommu=nopt',
-    modules: ['vfio_pci', 'vfio_iommu_type1', 'virtio_net'],
-    ...more,
-  };
-}
-
 /** A card for us in slot 0x10, on a wire with one for the guest's kernel in 0x11, its eth1. */
-const PAIR = [...wire(0, 'h0', 'h1'), ...card('0x10', 'h0', OURS), ...card('0x11', 'h1')];
+const PAIR = [...wire(0, 'h0', 'h1'), ...card('0x10', 'h0', BEHIND_IOMMU), ...card('0x11', 'h1')];
 
 const NEIGHBOUR = 'quiet_interface eth1; ip link set eth1 up; ip addr add 192.168.1.1/24 dev eth1';
 /** Shell: three packets to our testpmd. */
@@ -70,7 +47,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       leave a || give_up "status $?"
       mark after; launch a dpdk-testpmd ${EAL} -m 96 -a ${CARD} -- -i ${MBUFS}; ${PING}; leave a
       ${NO_FAULTS}`,
-      machine(PAIR, { monitor: true }),
+      vfioMachine(PAIR, { monitor: true }),
     );
     expect(section('status')).toMatch(/DPDK-compatible driver\n=+\n0000:00:10\.0 '.* 1041' drv=vfio-pci unused=\n/);
     expect(section('status')).toMatch(/kernel driver\n=+\n0000:00:11\.0 '.* 1041' if=eth1 drv=virtio-pci unused=vfio-pci \*Active\*\n/);
@@ -96,7 +73,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       launch a dpdk-ts-testpmd ${EAL} -a ${CARD} -- -i ${MBUFS}
       mark ping; ${PING}; leave a
       ${NO_FAULTS}`,
-      machine(PAIR),
+      vfioMachine(PAIR),
     );
     const held = (name: string): unknown => JSON.parse(values.get(name) ?? '{}');
     const nothing = held('before');
@@ -128,12 +105,12 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       mark exception; ip netns exec ns1 ping -c 3 -W 4 10.0.0.9
       tell a stop; leave a || give_up "status $?"
       ${NO_FAULTS}`,
-      machine([
+      vfioMachine([
         ...wire(0, 'h0', 'h1'),
         ...wire(1, 'h2', 'h3'),
-        ...card('0x10', 'h0', OURS),
+        ...card('0x10', 'h0', BEHIND_IOMMU),
         ...card('0x11', 'h1'),
-        ...card('0x12', 'h2', OURS),
+        ...card('0x12', 'h2', BEHIND_IOMMU),
         ...card('0x13', 'h3'),
       ]),
     );
@@ -161,10 +138,10 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       mark four; ${PING}
       leave a || give_up "status $?"
       ${NO_FAULTS}`,
-      machine(
+      vfioMachine(
         [
           ...['-netdev', `tap,id=t0,ifname=t0,queues=4,${tap}`, '-netdev', `tap,id=t1,ifname=t1,${tap}`],
-          ...card('0x10', 't0', `${OURS},mq=on,vectors=10`),
+          ...card('0x10', 't0', `${BEHIND_IOMMU},mq=on,vectors=10`),
           ...card('0x11', 't1'),
         ],
         {
@@ -200,13 +177,13 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       mark ping; ${PING}
       leave a || give_up "status $?"
       ${NO_FAULTS}`,
-      machine(
+      vfioMachine(
         [
           ...wire(0, 'h0', 'h1'),
-          ...card('0x10', 'h0', `${OURS},vectors=0`),
+          ...card('0x10', 'h0', `${BEHIND_IOMMU},vectors=0`),
           ...card('0x11', 'h1'),
           ...['-device', 'pcie-root-port,id=root1,slot=1,chassis=1', '-netdev', 'hubport,id=h2,hubid=1'],
-          ...['-device', `virtio-net-pci,id=pulled,bus=root1,netdev=h2,disable-legacy=on,mac=02:00:00:00:00:01${OURS}`],
+          ...['-device', `virtio-net-pci,id=pulled,bus=root1,netdev=h2,disable-legacy=on,mac=02:00:00:00:00:01${BEHIND_IOMMU}`],
         ],
         { monitor: true },
       ),
@@ -234,11 +211,11 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       try busy -a 00:12.0 --vdev=net_null0
       mark blocked; say a 'show port summary all'; leave a
       try nothing -b 00:12.0 -b 00:10.0 -b 00:10.1 -b 00:13.0`,
-      machine([
+      vfioMachine([
         ...functions,
-        ...card('0x10.0', 'h0', `${OURS},multifunction=on`),
-        ...card('0x10.1', 'h1', OURS),
-        ...card('0x12', 'h2', OURS),
+        ...card('0x10.0', 'h0', `${BEHIND_IOMMU},multifunction=on`),
+        ...card('0x10.1', 'h1', BEHIND_IOMMU),
+        ...card('0x12', 'h2', BEHIND_IOMMU),
         ...card('0x13', 'h3'),
       ]),
     );
