@@ -31,31 +31,21 @@ function checkCount(name: string, wanted: number, count: number): void {
 
 /** Messages that signal event descriptors themselves. */
 export function doorbellInterrupts(name: string, table: MsixTable, doorbell: Doorbell): TransportInterrupts {
-  let withdraw: (() => void) | undefined;
-  const disable = async (): Promise<void> => {
-    if (withdraw === undefined) return;
-    const end = withdraw;
-    withdraw = undefined;
-    try {
-      await table.enable(false);
-    } finally {
-      end();
-    }
-  };
+  /** Those that QEMU was told of last. A driver that starts anew has the same ones. */
+  let shared: { readonly descriptors: readonly number[]; readonly address: number; readonly firstValue: number } | undefined;
   return {
     kind: 'msix',
     count: table.count,
     async enable(descriptors) {
       checkCount(name, descriptors.length, table.count);
-      await disable();
-      const shared = await doorbell.share(descriptors);
-      withdraw = shared.withdraw;
-      for (const index of descriptors.keys()) {
-        await table.set(index, { low: shared.address, high: 0, data: shared.firstValue + index });
-      }
+      await table.enable(false);
+      const isKnown =
+        shared?.descriptors.length === descriptors.length && descriptors.every((fd, index) => shared?.descriptors[index] === fd);
+      if (!isKnown || shared === undefined) shared = { descriptors: [...descriptors], ...(await doorbell.share(descriptors)) };
+      for (const index of descriptors.keys()) await table.set(index, { low: shared.address, high: 0, data: shared.firstValue + index });
       await table.enable(true);
     },
-    disable,
+    disable: () => table.enable(false),
   };
 }
 
