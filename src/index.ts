@@ -18,6 +18,7 @@ export {
   type NullOptions,
   type OpenPortOptions,
   type PcapOptions,
+  type PciOptions,
   type TapOptions,
   type VhostOptions,
   type VirtioUserOptions,

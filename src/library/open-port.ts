@@ -133,6 +133,16 @@ export interface TapOptions extends OpenPortOptions {
   readonly persist?: boolean | undefined;
 }
 
+/** Keys of a PCI device, a virtio network card bound to vfio-pci or uio_pci_generic, which is named by its address. */
+export interface PciOptions extends OpenPortOptions {
+  /** Mbit/s to report where the card does not tell. Default 0: unknown. */
+  readonly speed?: number | undefined;
+  /** Packets may lie in several receive buffers. Default true. */
+  readonly mrg_rxbuf?: boolean | undefined;
+  /** Accept VIRTIO_F_IN_ORDER. Default true. */
+  readonly in_order?: boolean | undefined;
+}
+
 /** Options by driver. */
 export interface DriverOptions {
   readonly virtio_user: VirtioUserOptions;
@@ -213,6 +223,7 @@ export function openPort<Driver extends keyof DriverOptions>(
   device: Driver | `${Driver}${number}`,
   options: DriverOptions[Driver],
 ): Promise<PacketPort>;
+export function openPort(address: `${string}:${string}.${number}`, options?: PciOptions): Promise<PacketPort>;
 export function openPort(device: string, options?: OpenPortOptions): Promise<PacketPort>;
 export async function openPort(device: string, options: OpenPortOptions = {}): Promise<PacketPort> {
   const driver = requireDriver(parseDevargs(device).name);

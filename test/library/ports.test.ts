@@ -10,6 +10,14 @@ import { PortPair } from './pair.ts';
 
 const small = { mbufs: 1024, pageSize: 4096 } as const;
 
+test('a PCI device is named by its address, with the domain or without', async () => {
+  await expect(openPort('ff:1f.7', { speed: 1000 })).rejects.toMatchObject({
+    code: 'ENODEV',
+    message: expect.stringMatching(/^0000:ff:1f\.7: there is no such PCI device/) as string,
+  });
+  await expect(openPort('0000:ff:1f.7,sped=1')).rejects.toMatchObject({ code: 'EINVAL' });
+});
+
 describe('environments', () => {
   test('ports without one share the default, which ends with the last of them', async () => {
     const first = await openPort('net_null', { size: 100 });
