@@ -2,39 +2,20 @@
  * net_af_xdp with DPDK's net_af_packet and net_af_xdp at the other end of a veth pair: equal counts, and every byte there and back.
  * @module
  */
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, makeVeth, removeInterfaces, WHY_NO_NETWORK } from '../support/network.ts';
+import { packetBytes, startOnInterfaces } from '../support/interface-peers.ts';
 import { readPcap, writePcap } from '../support/pcap-file.ts';
-import { lcoresArgument, type Program } from '../support/program.ts';
-import { Testpmd } from '../support/testpmd.ts';
 import { WHY_NO_PEERS } from './matrix.ts';
 
 /** No more than the queue between the ends of a veth holds: whatever sends faster than the other end's CPU takes loses the rest there. */
 const PACKETS = 240;
 /** Bursts of 32, for the same reason. */
 const BURSTS = 7;
-const SIZES = [60, 61, 64, 65, 127, 128, 129, 255, 256, 257, 999, 1000, 1500, 1514];
-
-/** Bytes without a pattern, and the same in every run. */
-function packetBytes(number: number): Uint8Array {
-  const packet = Buffer.alloc(SIZES[number % SIZES.length] ?? 60);
-  for (let offset = 0; offset < packet.length; offset += 32)
-    createHash('sha256').update(`${number} ${offset}`).digest().copy(packet, offset);
-  packet.writeUInt8(0x02, 0);
-  packet.writeUInt8(0x02, 6);
-  packet.writeUInt16BE(0x88b5, 12);
-  return packet;
-}
-
-function start(program: Program, side: 0 | 1, vdevs: readonly string[], app: readonly string[] = []): Promise<Testpmd> {
-  const eal = [...lcoresArgument(side), '--no-huge', '-m', '192', ...vdevs.flatMap((vdev) => ['--vdev', vdev])];
-  return Testpmd.start({ program, eal, app: ['--total-num-mbufs=8192', '--no-flush-rx', ...app] });
-}
 
 function program(name: string): string {
   return /\bxdp\w*/.exec(ip(`link show ${name}`).split('\n', 1)[0] ?? '')?.[0] ?? '';
@@ -53,8 +34,8 @@ describe.skipIf(WHY_NO_NETWORK !== undefined || WHY_NO_PEERS !== undefined)('net
     ['dpdk', XDP, 'dpdk-ts', XDP],
   ] as const)('what %s sends on %s is what %s receives on %s', async (sender, from, receiver, to) => {
     makeVeth('va', 'vb');
-    await using sink = await start(receiver, 1, [`${to},iface=vb`], ['--forward-mode=rxonly']);
-    await using source = await start(sender, 0, [`${from},iface=va`]);
+    await using sink = await startOnInterfaces(receiver, 1, [`${to},iface=vb`], ['--forward-mode=rxonly']);
+    await using source = await startOnInterfaces(sender, 0, [`${from},iface=va`]);
     await sink.command('start');
     let packets = 0;
     let bytes = 0;
@@ -86,9 +67,9 @@ describe.skipIf(WHY_NO_NETWORK !== undefined || WHY_NO_PEERS !== undefined)('net
       const queues = device.includes('queue_count=2') ? 2 : 1;
       // a packet socket sends on the queue of its CPU: on one that the port at the other end has
       makeVeth('va', 'vb', 1500, queues);
-      await using echoing = await start(echo, 0, [device], [`--rxq=${queues}`, `--txq=${queues}`]);
+      await using echoing = await startOnInterfaces(echo, 0, [device], [`--rxq=${queues}`, `--txq=${queues}`]);
       await echoing.command('start');
-      await using source = await start('dpdk', 1, [other, `net_pcap0,rx_pcap=${input},tx_pcap=${output}`], ['--burst=16']);
+      await using source = await startOnInterfaces('dpdk', 1, [other, `net_pcap0,rx_pcap=${input},tx_pcap=${output}`], ['--burst=16']);
       await source.command('start');
       await until(
         10_000,
@@ -109,7 +90,7 @@ describe.skipIf(WHY_NO_NETWORK !== undefined || WHY_NO_PEERS !== undefined)('net
 
   test.each(['SIGKILL', 'SIGINT'] as const)('after %s the interface is as before', async (signal) => {
     makeVeth('va', 'vb');
-    await using testpmd = await start('dpdk-ts', 0, ['net_af_xdp0,iface=va'], ['--forward-mode=txonly']);
+    await using testpmd = await startOnInterfaces('dpdk-ts', 0, ['net_af_xdp0,iface=va'], ['--forward-mode=txonly']);
     await testpmd.commands('start', 'set promisc 0 on');
     expect([program('va'), ip('-d link show va').includes('promiscuity 1')]).toEqual(['xdp', true]);
     testpmd.signal(signal);
@@ -117,7 +98,7 @@ describe.skipIf(WHY_NO_NETWORK !== undefined || WHY_NO_PEERS !== undefined)('net
     await until(2000, 'the program to go', () => program('va') === '');
     expect(ip('-d link show va')).toMatch(/promiscuity 0/);
     // the queue is free again
-    await using next = await start('dpdk-ts', 0, ['net_af_xdp0,iface=va']);
+    await using next = await startOnInterfaces('dpdk-ts', 0, ['net_af_xdp0,iface=va']);
     expect(program('va')).toBe('xdp');
     await next.quit();
   });

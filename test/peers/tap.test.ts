@@ -2,38 +2,19 @@
  * net_tap beside DPDK's own: the same command line makes the same interface, and every byte that DPDK sends into it comes back.
  * @module
  */
-import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, WHY_NO_NETWORK } from '../support/network.ts';
+import { packetBytes, startOnInterfaces } from '../support/interface-peers.ts';
 import { readPcap, writePcap } from '../support/pcap-file.ts';
-import { lcoresArgument, type Program } from '../support/program.ts';
-import { Testpmd } from '../support/testpmd.ts';
 import { WHY_NO_PEERS } from './matrix.ts';
 
 const WHY = WHY_NO_NETWORK ?? WHY_NO_PEERS ?? (existsSync('/dev/net/tun') ? undefined : 'no /dev/net/tun');
 const NO_IPV6 = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
 const PACKETS = 1000;
-const SIZES = [60, 61, 64, 127, 128, 1000, 1500, 1514];
-
-/** Bytes without a pattern, and the same in every run. */
-function packetBytes(number: number): Uint8Array {
-  const packet = Buffer.alloc(SIZES[number % SIZES.length] ?? 60);
-  for (let offset = 0; offset < packet.length; offset += 32)
-    createHash('sha256').update(`${number} ${offset}`).digest().copy(packet, offset);
-  packet.writeUInt8(0x02, 0);
-  packet.writeUInt8(0x02, 6);
-  packet.writeUInt16BE(0x88b5, 12);
-  return packet;
-}
-
-function start(program: Program, side: 0 | 1, vdevs: readonly string[], app: readonly string[] = []): Promise<Testpmd> {
-  const eal = [...lcoresArgument(side), '--no-huge', '-m', '192', ...vdevs.flatMap((vdev) => ['--vdev', vdev])];
-  return Testpmd.start({ program, eal, app: ['--total-num-mbufs=8192', '--no-flush-rx', ...app] });
-}
 
 interface LinkEntry {
   readonly ifname: string;
@@ -53,7 +34,7 @@ describe.skipIf(WHY !== undefined)('net_tap', () => {
 
   test.each(['dpdk', 'dpdk-ts'] as const)('of %s is dtap0, with the properties of the port', async (program) => {
     {
-      await using testpmd = await start(program, 0, ['net_tap0,mac=fixed', 'net_tap1,iface=other,mac=02:00:00:00:00:05']);
+      await using testpmd = await startOnInterfaces(program, 0, ['net_tap0,mac=fixed', 'net_tap1,iface=other,mac=02:00:00:00:00:05']);
       expect(link('dtap0')).toMatchObject({ mtu: 1500, address: '02:64:74:61:70:30' });
       expect(link('other')).toMatchObject({ address: '02:00:00:00:00:05' });
       expect(link('dtap0')?.flags).toEqual(expect.arrayContaining(['UP', 'PROMISC']));
@@ -84,9 +65,9 @@ describe.skipIf(WHY !== undefined)('net_tap', () => {
       const [input, output] = [join(directory, 'in.pcap'), join(directory, 'out.pcap')];
       const packets = Array.from({ length: PACKETS }, (_, number) => packetBytes(number));
       writePcap(input, packets);
-      await using echoing = await start(program, 0, ['net_tap0,iface=tt0']);
+      await using echoing = await startOnInterfaces(program, 0, ['net_tap0,iface=tt0']);
       await echoing.command('start');
-      await using source = await start(
+      await using source = await startOnInterfaces(
         'dpdk',
         1,
         ['net_af_packet0,iface=tt0,framecnt=4096', `net_pcap0,rx_pcap=${input},tx_pcap=${output}`],
