@@ -19,7 +19,7 @@ import {
   TP_STATUS_SEND_REQUEST,
   TP_STATUS_USER,
 } from '../ring/packet-ring-layout.ts';
-import { Q_FREE, Q_NOTIFY, Q_NOTIFY_FD, Q_OFFLOADS, Q_POOL } from '../ring/queue-layout.ts';
+import { Q_FREE, Q_INTERRUPT_FD, Q_NOTIFY, Q_NOTIFY_FD, Q_OFFLOADS, Q_POOL } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { pageSize } from '../system/memory-map.ts';
@@ -154,6 +154,7 @@ class AfPacketPort extends InterfacePort {
     const { shape } = this.#options;
     for (const [place, { socket, offset }] of this.#pairs.entries()) {
       this.#attach(this.rxQueue(place), offset, NO_DESCRIPTOR);
+      this.rxQueue(place)?.set(Q_INTERRUPT_FD, socket.fd);
       this.#attach(this.txQueue(place), offset + shape.blocks * shape.blockBytes, socket.fd);
     }
     // until all sockets shared the packets, each got all of them
@@ -164,6 +165,7 @@ class AfPacketPort extends InterfacePort {
     for (const queue of this.txQueues) if (queue.get(PACKET_RING) !== 0) this.#lost += this.#waiting(queue);
     this.#takeDrops();
     for (const queue of [...this.rxQueues, ...this.txQueues]) this.#attach(queue, 0, NO_DESCRIPTOR);
+    for (const queue of this.rxQueues) queue.set(Q_INTERRUPT_FD, NO_DESCRIPTOR);
     this.#closePairs();
   }
 

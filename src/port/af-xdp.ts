@@ -8,7 +8,7 @@
 import { writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Arena } from '../memory/arena.ts';
-import { Q_FREE, Q_NOTIFY, Q_NOTIFY_FD, Q_POOL } from '../ring/queue-layout.ts';
+import { Q_FREE, Q_INTERRUPT_FD, Q_NOTIFY, Q_NOTIFY_FD, Q_POOL } from '../ring/queue-layout.ts';
 import { NO_DESCRIPTOR, QueueState } from '../ring/virtqueue.ts';
 import {
   XDP_ADDRESS_INDEX,
@@ -239,6 +239,7 @@ class AfXdpPort extends InterfacePort<XdpQueue> {
       queue.set(Q_FREE, 0);
       queue.set(Q_NOTIFY, 0);
       queue.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
+      queue.set(Q_INTERRUPT_FD, NO_DESCRIPTOR);
     }
     const { arena } = this.context;
     // those that share an area before the one that owns it
@@ -416,6 +417,7 @@ class AfXdpPort extends InterfacePort<XdpQueue> {
     const rx = this.rxQueue(place);
     if (rx !== undefined) {
       attach(rx, rings.receive, rings.fill, rings.fill);
+      rx.set(Q_INTERRUPT_FD, fd);
       for (let chunk = 0; chunk < receive; chunk++) {
         const entry = (offset(rings.fill.entries) + 8 * chunk) >>> 2;
         u32[entry] = first + chunk * chunkBytes;

@@ -20,5 +20,5 @@ export type {
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from './port.ts';
-export { openQueue, type QueueFunctions } from './queue-functions.ts';
+export { hasInterrupts, openQueue, type QueueFunctions, type QueueInterrupt } from './queue-functions.ts';
 export type { QueueHandle, QueueKind } from './queue.ts';

@@ -12,7 +12,6 @@ import {
   Q_INTERRUPT_FD,
   Q_LCORE,
   Q_NOTIFY,
-  Q_NOTIFY_FD,
   Q_STATE,
   Q_STRIP_VLAN,
   Q_UNFINISHED,
@@ -201,7 +200,7 @@ export function hasInterrupts(kind: QueueKind): boolean {
 function makeInterrupt({ kernels, views }: KernelContext, state: number, way: DataPathInterrupt): QueueInterrupt {
   const { u32, i32 } = views;
   const stateIndex = (state + Q_STATE) >>> 2;
-  const descriptorIndex = (state + (way.kind === 'readable' ? Q_NOTIFY_FD : Q_INTERRUPT_FD)) >>> 2;
+  const descriptorIndex = (state + Q_INTERRUPT_FD) >>> 2;
   const stopped = (): boolean => Atomics.load(i32, stateIndex) === QUEUE_STOPPED;
   const descriptor = (): number | undefined => {
     if (stopped()) return undefined;

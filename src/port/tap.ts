@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { MBUF_HEADROOM, MBUF_WORK_CHECKSUM, MBUF_WORK_ECN, MBUF_WORK_TCP4, MBUF_WORK_TCP6, MBUF_WORK_UDP } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
-import { Q_HEADER, Q_NOTIFY_FD, Q_OFFLOADS, Q_POOL } from '../ring/queue-layout.ts';
+import { Q_HEADER, Q_INTERRUPT_FD, Q_NOTIFY_FD, Q_OFFLOADS, Q_POOL } from '../ring/queue-layout.ts';
 import { TAP_CUT, TAP_DIRECT, TAP_SCRATCH, TAP_SCRATCH_BYTES, TAP_SPARE } from '../ring/tap-queue.kernel.ts';
 import { MAIN_LCORE_SLOT, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
@@ -245,6 +245,7 @@ class TapPort extends BasePort<TapQueue> {
     const descriptors = [...this.#tap.queues, ...(this.#more?.queues ?? [])];
     for (const queues of [this.rxQueues, this.txQueues])
       for (const [index, queue] of queues.entries()) queue.set(Q_NOTIFY_FD, descriptors[index % descriptors.length] ?? 0);
+    for (const queue of this.rxQueues) queue.set(Q_INTERRUPT_FD, queue.get(Q_NOTIFY_FD));
     this.#setFlags(IFF_UP, true);
     this.#cutSaid = false;
     await this.#lookAtInterface();

@@ -1,7 +1,6 @@
 /**
  * Lcores that sleep until packets come: they do sleep, they lose nothing, and what the control plane does reaches them.
  */
-import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { createEnvironment, launch, openPort, type LaunchedLcores } from '../../src/index.ts';
 import { availableCpus } from '../../src/system/cpu.ts';
@@ -147,22 +146,4 @@ test('what cannot sleep', async () => {
   await port.start();
   await expect(launch('rxonly', { lcores: [cpu], ports: [port], sleep: true })).rejects.toMatchObject({ code: 'EOPNOTSUPP' });
   await expect(launch('rxonly', { lcores: [cpu], ports: [port], sleep: { afterEmptyRounds: 0 } })).rejects.toThrow(/1 and up/);
-});
-
-test('a tap wakes its lcore', { skip: process.getuid?.() !== 0 }, async () => {
-  await using environment = createEnvironment(small);
-  let port;
-  try {
-    port = await openPort('net_tap', { environment });
-  } catch {
-    // no /dev/net/tun here
-    return;
-  }
-  await using tap = port;
-  await tap.start();
-  await using cores = await launch('rxonly', { lcores: [cpu], ports: [tap], sleep: { afterEmptyRounds: 10 } });
-  // the kernel greets a new interface with multicast of its own
-  await until(20_000, 'a packet of the kernel', () => (cores.counters()[0]?.rxPackets ?? 0) > 0);
-  await until(5000, 'a sleep', () => sleeps(cores) > 0);
-  expect(readFileSync('/proc/self/net/dev', 'utf8')).toContain('dtap');
 });

@@ -21,11 +21,8 @@ export class L3fwdPower implements AsyncDisposable {
   #output = '';
 
   /** @param argv without `--no-pci`, which is given */
-  constructor(argv: readonly string[], environment: Readonly<Record<string, string>> = {}) {
-    this.#child = spawn(process.execPath, [PROGRAM, '--no-pci', ...argv], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...environment },
-    });
+  constructor(argv: readonly string[]) {
+    this.#child = spawn(process.execPath, [PROGRAM, '--no-pci', ...argv], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#output += text;

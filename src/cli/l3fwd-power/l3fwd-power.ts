@@ -276,11 +276,10 @@ function announceQueues(ports: readonly Port[], assignments: readonly QueueAssig
           ?.available() !== true,
     );
     if (polled === undefined) continue;
-    const { name = '' } = ports.find(({ id }) => id === polled.port) ?? {};
+    const port = ports.find(({ id }) => id === polled.port);
+    const advice = port?.bus === 'pci' ? '; a device needs MSI-X, and a vector more than it has receive queues' : '';
     warn("L3FWD_POWER: RX interrupt won't enable.");
-    warn(
-      `${name}: receive queue ${String(polled.queue)} has no interrupt, so lcore ${String(lcore)} polls (a PCI device needs a vector more than it has queues: vectors=)`,
-    );
+    warn(`${port?.name ?? ''}: receive queue ${String(polled.queue)} has no interrupt, so lcore ${String(lcore)} polls${advice}`);
   }
 }
 
