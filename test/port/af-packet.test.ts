@@ -16,27 +16,10 @@ import {
   MBUF_WORK_TCP4,
 } from '../../src/memory/mbuf-layout.ts';
 import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_UDP_CKSUM, TX_OFFLOAD_TCP_TSO, TX_OFFLOAD_UDP_CKSUM } from '../../src/port/offloads.ts';
-import type { Port, PortEvent } from '../../src/port/port.ts';
 import { until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, makeVeth, removeInterfaces, WHY_NO_NETWORK } from '../support/network.ts';
-import { PortBench } from '../support/port-pair.ts';
+import { expectToFollowInterface, PortBench, receive, send, take } from '../support/port-pair.ts';
 import { frame, TARGETS } from '../support/ring-pair.ts';
-
-/** Receives what is there. */
-function take(ports: PortBench, port: Port, queue = 0): Buffer[] {
-  return ports.bench.take((_, mbufs, count) => port.rxBurst(queue, mbufs, count), 0, 64);
-}
-
-function send(ports: PortBench, port: Port, packets: readonly Uint8Array[], segments?: readonly number[], queue = 0): number {
-  const handles = packets.map((bytes) => ports.bench.packet(ports.pool, bytes, { segments }) ?? 0);
-  return ports.bench.send((_, mbufs, count) => port.txBurst(queue, mbufs, count), 0, handles);
-}
-
-async function receive(ports: PortBench, port: Port, count: number): Promise<Buffer[]> {
-  const got: Buffer[] = [];
-  await until(5000, `${count} packets on ${port.name}`, () => got.push(...take(ports, port)) >= count, 1);
-  return got;
-}
 
 /** An Ethernet frame with IPv4 and UDP of one flow. */
 function udpFrame(flow: number): Buffer {
@@ -303,31 +286,7 @@ describe.skipIf(WHY_NO_NETWORK !== undefined)('net_af_packet', () => {
     await using ports = new PortBench();
     const a = await ports.open('net_af_packet0,iface=va,qpairs=2', 2);
     const b = await ports.open('net_af_packet1,iface=vb');
-    const events: PortEvent[] = [];
-    a.onEvent((event) => events.push(event));
-    await ports.linksUp(a, b);
-    ip('link set va down');
-    // the other end lost its carrier only
-    await until(2000, 'both links down', () => !a.link().up && !b.link().up);
-    expect(send(ports, a, [frame(60)])).toBe(0);
-    expect(take(ports, a)).toEqual([]);
-    ip('link set va up');
-    await ports.linksUp(a, b);
-    ports.pass(a, b, { count: 100 });
-    ip('link del va');
-    // at once, before anybody has looked: no exception
-    send(ports, a, [frame(60)]);
-    expect(take(ports, a)).toEqual([]);
-    await until(2000, 'both links down', () => !a.link().up && !b.link().up);
-    expect(send(ports, b, [frame(60)])).toBe(0);
-    expect(ports.log.join('\n')).toMatch(/interface va is gone; the link is down until/);
-    await a.stop();
-    await expect(a.start()).rejects.toMatchObject({ code: 'ENODEV' });
-    makeVeth('va', 'vb');
-    await a.start();
-    await ports.linksUp(a, b);
-    ports.pass(a, b, { count: 100 });
-    expect(events.length).toBeGreaterThanOrEqual(3);
+    await expectToFollowInterface(ports, a, b);
   });
 
   test('started on an interface that is down, the link waits for it', async () => {

@@ -4,14 +4,13 @@
  */
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { Port, PortEvent } from '../../src/port/port.ts';
 import { SocketMap, XDP_FLAGS_SKB_MODE } from '../../src/system/bpf.ts';
 import { closeFd } from '../../src/system/event-fd.ts';
 import { bindNative } from '../../src/system/ffi.ts';
 import { NetworkInterface } from '../../src/system/network-interface.ts';
 import { until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, makeVeth, removeInterfaces, WHY_NO_NETWORK } from '../support/network.ts';
-import { PortBench } from '../support/port-pair.ts';
+import { expectToFollowInterface, PortBench, receive, send, take } from '../support/port-pair.ts';
 import { frame, TARGETS } from '../support/ring-pair.ts';
 
 /** AF_XDP, SOCK_RAW. */
@@ -21,21 +20,6 @@ const HAS_XDP = ((): boolean => {
   if (value >= 0) closeFd(value);
   return value >= 0;
 })();
-
-function take(ports: PortBench, port: Port, queue = 0): Buffer[] {
-  return ports.bench.take((_, mbufs, count) => port.rxBurst(queue, mbufs, count), 0, 64);
-}
-
-function send(ports: PortBench, port: Port, packets: readonly Uint8Array[], segments?: readonly number[], queue = 0): number {
-  const handles = packets.map((bytes) => ports.bench.packet(ports.pool, bytes, { segments }) ?? 0);
-  return ports.bench.send((_, mbufs, count) => port.txBurst(queue, mbufs, count), 0, handles);
-}
-
-async function receive(ports: PortBench, port: Port, count: number, queue = 0): Promise<Buffer[]> {
-  const got: Buffer[] = [];
-  await until(5000, `${count} packets on ${port.name}`, () => got.push(...take(ports, port, queue)) >= count, 1);
-  return got;
-}
 
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
@@ -201,29 +185,7 @@ describe.skipIf(!HAS_XDP)('net_af_xdp', () => {
     await using ports = new PortBench();
     const a = await ports.open('net_af_xdp0,iface=va');
     const b = await ports.open('net_af_xdp1,iface=vb');
-    const events: PortEvent[] = [];
-    a.onEvent((event) => events.push(event));
-    await ports.linksUp(a, b);
-    ip('link set va down');
-    await until(2000, 'both links down', () => !a.link().up && !b.link().up);
-    expect(send(ports, a, [frame(60)])).toBe(0);
-    expect(take(ports, a)).toEqual([]);
-    ip('link set va up');
-    await ports.linksUp(a, b);
-    ports.pass(a, b, { count: 100 });
-    ip('link del va');
-    send(ports, a, [frame(60)]);
-    expect(take(ports, a)).toEqual([]);
-    await until(2000, 'both links down', () => !a.link().up && !b.link().up);
-    expect(send(ports, b, [frame(60)])).toBe(0);
-    expect(ports.log.join('\n')).toMatch(/interface va is gone; the link is down until/);
-    await a.stop();
-    await expect(a.start()).rejects.toMatchObject({ code: 'ENODEV' });
-    makeVeth('va', 'vb');
-    await a.start();
-    await ports.linksUp(a, b);
-    ports.pass(a, b, { count: 100 });
-    expect(events.length).toBeGreaterThanOrEqual(3);
+    await expectToFollowInterface(ports, a, b);
   });
 
   test('where the driver cannot, the program runs in the stack, and one line says so', async () => {

@@ -2,13 +2,15 @@
  * Ports in one process, over one small arena: what they need, and packets through them.
  * @module
  */
+import { expect } from 'vitest';
 import { MBUF_LENGTH } from '../../src/memory/mbuf-layout.ts';
 import type { Mempool } from '../../src/memory/mempool.ts';
 import type { PortContext } from '../../src/port/context.ts';
 import { createPort } from '../../src/port/drivers.ts';
-import type { Port } from '../../src/port/port.ts';
+import type { Port, PortEvent } from '../../src/port/port.ts';
 import { loadKernels, type KernelTarget } from '../../src/ring/kernels.ts';
 import { until } from './deadline.ts';
+import { ip, makeVeth } from './network.ts';
 import { frame, RingBench, testArena } from './ring-pair.ts';
 
 /** RX_OFFLOAD_* and TX_OFFLOAD_* bits of a configuration. */
@@ -87,4 +89,51 @@ export class PortBench implements AsyncDisposable {
     this.bench[Symbol.dispose]();
     this.context.arena.close();
   }
+}
+
+/** Packets that a queue of a port has received by now; they are freed. */
+export function take(ports: PortBench, port: Port, queue = 0): Buffer[] {
+  return ports.bench.take((_, mbufs, count) => port.rxBurst(queue, mbufs, count), 0, 64);
+}
+
+/** Sends packets, each of the segments given; returns how many were taken. */
+export function send(ports: PortBench, port: Port, packets: readonly Uint8Array[], segments?: readonly number[], queue = 0): number {
+  const handles = packets.map((bytes) => ports.bench.packet(ports.pool, bytes, { segments }) ?? 0);
+  return ports.bench.send((_, mbufs, count) => port.txBurst(queue, mbufs, count), 0, handles);
+}
+
+/** Waits until a queue of a port has received `count` packets. */
+export async function receive(ports: PortBench, port: Port, count: number, queue = 0): Promise<Buffer[]> {
+  const got: Buffer[] = [];
+  await until(5000, `${count} packets on ${port.name}`, () => got.push(...take(ports, port, queue)) >= count, 1);
+  return got;
+}
+
+/** Two ports on the veth pair va and vb, which both are up: va goes down, up, away, and comes back. */
+export async function expectToFollowInterface(ports: PortBench, a: Port, b: Port): Promise<void> {
+  const events: PortEvent[] = [];
+  a.onEvent((event) => events.push(event));
+  await ports.linksUp(a, b);
+  ip('link set va down');
+  // the other end lost its carrier only
+  await until(2000, 'both links down', () => !a.link().up && !b.link().up);
+  expect(send(ports, a, [frame(60)])).toBe(0);
+  expect(take(ports, a)).toEqual([]);
+  ip('link set va up');
+  await ports.linksUp(a, b);
+  ports.pass(a, b, { count: 100 });
+  ip('link del va');
+  // at once, before anybody has looked: no exception
+  send(ports, a, [frame(60)]);
+  expect(take(ports, a)).toEqual([]);
+  await until(2000, 'both links down', () => !a.link().up && !b.link().up);
+  expect(send(ports, b, [frame(60)])).toBe(0);
+  expect(ports.log.join('\n')).toMatch(/interface va is gone; the link is down until/);
+  await a.stop();
+  await expect(a.start()).rejects.toMatchObject({ code: 'ENODEV' });
+  makeVeth('va', 'vb');
+  await a.start();
+  await ports.linksUp(a, b);
+  ports.pass(a, b, { count: 100 });
+  expect(events.length).toBeGreaterThanOrEqual(3);
 }
