@@ -3,10 +3,12 @@
  * @module
  */
 import {
+  RX_OFFLOAD_RSS_HASH,
   RX_OFFLOAD_SCATTER,
   RX_OFFLOAD_TCP_CKSUM,
   RX_OFFLOAD_TCP_LRO,
   RX_OFFLOAD_UDP_CKSUM,
+  RX_OFFLOAD_VLAN_FILTER,
   RX_OFFLOAD_VLAN_STRIP,
   TX_OFFLOAD_MULTI_SEGS,
   TX_OFFLOAD_TCP_CKSUM,
@@ -19,6 +21,8 @@ import { VirtioError } from '../system/error.ts';
 
 const RX = {
   vlan_strip: RX_OFFLOAD_VLAN_STRIP,
+  vlan_filter: RX_OFFLOAD_VLAN_FILTER,
+  rss_hash: RX_OFFLOAD_RSS_HASH,
   udp_cksum: RX_OFFLOAD_UDP_CKSUM,
   tcp_cksum: RX_OFFLOAD_TCP_CKSUM,
   tcp_lro: RX_OFFLOAD_TCP_LRO,
@@ -32,7 +36,10 @@ const TX = {
   udp_tso: TX_OFFLOAD_UDP_TSO,
 } as const;
 
-/** What may be left undone on received packets: they then say so (`packet.checksum`). */
+/**
+ * What may be left undone on received packets: they then say so (`packet.checksum`). Also `vlan_filter` (`port.ethdev.setVlanFilter()`)
+ * and `rss_hash` (`packet.hash`), of devices that have them.
+ */
 export type RxOffload = keyof typeof RX;
 /** What is left to the port on packets sent; what it was not given is done in software. */
 export type TxOffload = keyof typeof TX;

@@ -2,7 +2,7 @@
  * One received packet, for the convenient loop: looked at for one turn, then freed.
  * @module
  */
-import { MBUF_CHECKSUM_BAD, MBUF_CHECKSUM_GOOD, MBUF_VLAN_STRIPPED, MBUF_WORK_CHECKSUM } from '../memory/mbuf-layout.ts';
+import { MBUF_CHECKSUM_BAD, MBUF_CHECKSUM_GOOD, MBUF_HASH_VALID, MBUF_VLAN_STRIPPED, MBUF_WORK_CHECKSUM } from '../memory/mbuf-layout.ts';
 import { parseEthernet, type EthernetHeader } from '../net/ethernet.ts';
 import type { PacketArena } from './packet-arena.ts';
 
@@ -61,6 +61,11 @@ export class Packet {
   /** Tag control information of the VLAN tag that was taken out (`rxOffloads: ['vlan_strip']`), if there was one. */
   get vlan(): number | undefined {
     return (this.#arena.flags(this.handle) & MBUF_VLAN_STRIPPED) === 0 ? undefined : this.#arena.vlan(this.handle);
+  }
+
+  /** Hash of the packet's flow, where the device told it (`rxOffloads: ['rss_hash']`). */
+  get hash(): number | undefined {
+    return (this.#arena.flags(this.handle) & MBUF_HASH_VALID) === 0 ? undefined : this.#arena.hash(this.handle);
   }
 
   /** @internal */

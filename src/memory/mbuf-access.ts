@@ -12,6 +12,7 @@ import {
   MBUF_CHECKSUM_START,
   MBUF_DATA,
   MBUF_FLAGS,
+  MBUF_HASH,
   MBUF_HEADER_LENGTH,
   MBUF_HEADROOM,
   MBUF_LENGTH,
@@ -90,6 +91,11 @@ export class MbufAccess {
   /** The tag that was taken out of the packet, or is to be put in. */
   vlan(packet: number): number {
     return this.#u16[(packet + MBUF_VLAN) >>> 1] ?? 0;
+  }
+
+  /** The flow hash; only where the flags have MBUF_HASH_VALID. */
+  hash(packet: number): number {
+    return this.u32[(packet + MBUF_HASH) >>> 2] ?? 0;
   }
 
   /**

@@ -9,6 +9,7 @@ export { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
 export type {
   DescriptorLimits,
   ExtendedStatistic,
+  InterruptCoalescing,
   Link,
   Port,
   PortConfiguration,
@@ -17,8 +18,10 @@ export type {
   PortState,
   PortStatistics,
   QueueInfo,
+  RssState,
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from './port.ts';
 export { hasInterrupts, openQueue, type QueueFunctions, type QueueInterrupt } from './queue-functions.ts';
 export type { QueueHandle, QueueKind } from './queue.ts';
+export * from './rss.ts';
