@@ -19,6 +19,7 @@ export {
   type OpenPortOptions,
   type PcapOptions,
   type PciOptions,
+  type QtestOptions,
   type TapOptions,
   type VhostOptions,
   type VirtioUserOptions,

@@ -32,6 +32,11 @@ export interface EnvironmentOptions {
   readonly pageSize?: number | 'auto';
   /** Directory of a mounted hugetlbfs to take the pages from. */
   readonly hugeDirectory?: string;
+  /**
+   * The file that a QEMU has its memory in, to have buffers and rings there: for net_virtio_qtest with `qtest`. Default: a file of the
+   * environment's own.
+   */
+  readonly memoryFile?: string | undefined;
   /** Address space, in bytes, for the memory of vhost-user front-ends; taken, not used. Default 2 GiB. */
   readonly peerBytes?: number;
   /** `javascript` runs the readable twin of the WebAssembly kernels, one environment at a time. Default `wasm`. */
@@ -87,6 +92,7 @@ export class Environment implements AsyncDisposable {
       ownBytes: needed.own + RESERVE_OWN,
       pageSize: options.pageSize ?? 'auto',
       hugeDirectory: options.hugeDirectory,
+      publishedPath: options.memoryFile,
       filePrefix: 'node',
       ...(options.peerBytes === undefined ? {} : { peerBytes: options.peerBytes }),
       ...(options.warn === undefined ? {} : { warn: options.warn }),

@@ -3,7 +3,8 @@
  * @module
  */
 import { parseDevargs, type Devargs } from '../port/devargs.ts';
-import { createPort, requireDriver } from '../port/drivers.ts';
+import { createPort, memoryDemand, requireDriver } from '../port/drivers.ts';
+import type { MemoryDemand } from '../port/memory-demand.ts';
 import type { Port } from '../port/port.ts';
 import { VirtioError } from '../system/error.ts';
 import { defaultEnvironment, Environment, openEnvironment, type EnvironmentOptions } from './environment.ts';
@@ -21,7 +22,7 @@ export interface OpenPortOptions {
   readonly queues?: number | undefined;
   /**
    * What the device may leave undone on packets that it hands over: `tcp_cksum`, `udp_cksum`, `tcp_lro` (several packets of a stream
-   * as one of up to 64 KB), `vlan_strip`. Default: nothing.
+   * as one of up to 64 KB), `vlan_strip`; also `vlan_filter` and `rss_hash` (`packet.hash`). Default: nothing.
    */
   readonly rxOffloads?: readonly RxOffload[] | undefined;
   /**
@@ -143,6 +144,36 @@ export interface PciOptions extends OpenPortOptions {
   readonly in_order?: boolean | undefined;
 }
 
+/** Keys of net_virtio_qtest: a virtio-net device inside a QEMU, driven from outside. Give `qemu`, or `qtest` with `memory` or `ivshmem`. */
+export interface QtestOptions extends OpenPortOptions {
+  /** `auto`, or a program: starts a QEMU that ends with the port. */
+  readonly qemu?: string | undefined;
+  /** With `qemu`: QEMU's netdev without its id: `tap,ifname=tap0`. Default `user`. */
+  readonly netdev?: string | undefined;
+  /** With `qemu`: more properties of virtio-net-pci: `host_mtu=1400`. */
+  readonly device?: string | undefined;
+  /** With `qemu`: the machine. Default `q35`. */
+  readonly machine?: 'q35' | 'pc' | undefined;
+  /** With `qemu`: where its monitor (QMP) listens. Default: nowhere. */
+  readonly qmp?: string | undefined;
+  /** Path of the qtest socket of a QEMU that runs. */
+  readonly qtest?: string | undefined;
+  /** With `qtest`: the file that its RAM is. */
+  readonly memory?: string | undefined;
+  /** With `qtest`: the file that the memory of its ivshmem device is. */
+  readonly ivshmem?: string | undefined;
+  /** How the device interrupts. Default: `msix` where it works, with `qemu`; else `intx`. */
+  readonly irq?: 'msix' | 'intx' | undefined;
+  /** Slot (`0x4`) or address (`0000:01:00.0`) of the device. Default: the only one. */
+  readonly addr?: string | undefined;
+  /** `AA:BB:CC:DD:EE:FF`; the device's own by default. */
+  readonly mac?: string | undefined;
+  /** Packets may lie in several receive buffers. Default true. */
+  readonly mrg_rxbuf?: boolean | undefined;
+  /** Mbit/s to report where the device does not tell. Default 0: unknown. */
+  readonly speed?: number | undefined;
+}
+
 /** Options by driver. */
 export interface DriverOptions {
   readonly virtio_user: VirtioUserOptions;
@@ -161,6 +192,7 @@ export interface DriverOptions {
   readonly eth_af_packet: AfPacketOptions;
   readonly net_af_xdp: AfXdpOptions;
   readonly eth_af_xdp: AfXdpOptions;
+  readonly net_virtio_qtest: QtestOptions;
 }
 
 type Value = string | number | boolean | readonly string[] | undefined;
@@ -230,7 +262,7 @@ export async function openPort(device: string, options: OpenPortOptions = {}): P
   const devargs = describe(device, options, driver.agreesOnQueues);
   const { queues } = options;
   if (queues !== undefined && (!Number.isInteger(queues) || queues < 1)) throw new RangeError(`queues ${String(queues)}: use 1 or more`);
-  const [environment, own] = environmentOf(options);
+  const [environment, own] = environmentOf(options, memoryDemand([devargs]));
   let id: number | undefined;
   try {
     const place = environment.beginPort(devargs.name);
@@ -252,9 +284,11 @@ export async function openPort(device: string, options: OpenPortOptions = {}): P
   }
 }
 
-/** The environment to use, and whether it is the port's own. */
-function environmentOf({ environment }: OpenPortOptions): readonly [Environment, boolean] {
-  if (environment === undefined) return [defaultEnvironment(), false];
+/** The environment to use, and whether it is the port's own: one whose memory is to be of a kind has its own where none is given. */
+function environmentOf({ environment }: OpenPortOptions, { publishedPath, pageSize }: MemoryDemand): readonly [Environment, boolean] {
   if (environment instanceof Environment) return [environment, false];
-  return [openEnvironment(environment, true), true];
+  const special = publishedPath !== undefined || pageSize !== undefined;
+  if (environment === undefined && !special) return [defaultEnvironment(), false];
+  const kind = { ...(publishedPath === undefined ? {} : { memoryFile: publishedPath }), ...(pageSize === undefined ? {} : { pageSize }) };
+  return [openEnvironment({ ...kind, ...environment }, true), true];
 }

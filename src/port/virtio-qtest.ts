@@ -20,8 +20,8 @@ import type { MemoryDemand } from './memory-demand.ts';
 import { VirtioPort } from './virtio-port.ts';
 
 const KEYS_OF_SOCKET = ['memory', 'ivshmem'] as const;
-const KEYS_OF_OWN_QEMU = ['netdev', 'device', 'machine', 'queues', 'qmp'] as const;
-const KEYS = ['qtest', 'qemu', ...KEYS_OF_SOCKET, ...KEYS_OF_OWN_QEMU, 'irq', 'addr', 'mac', 'mrg_rxbuf', 'speed'] as const;
+const KEYS_OF_OWN_QEMU = ['netdev', 'device', 'machine', 'qmp'] as const;
+const KEYS = ['qtest', 'qemu', ...KEYS_OF_SOCKET, ...KEYS_OF_OWN_QEMU, 'queues', 'irq', 'addr', 'mac', 'mrg_rxbuf', 'speed'] as const;
 const PROGRAM = 'qemu-system-x86_64';
 /** Queue pairs of one port, as virtio_user has them. */
 const QUEUE_PAIR_LIMIT = 8;
@@ -143,7 +143,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     driverName: 'net_virtio',
     // of a device that has none; it has one as a rule
     mac: mac ?? randomMac(),
-    queuePairs: undefined,
+    queuePairs: args.has('queues') ? queuePairs : undefined,
     queueSize: undefined,
     mergeable: args.flag('mrg_rxbuf', true),
     // no QEMU offers it

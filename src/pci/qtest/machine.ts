@@ -160,12 +160,15 @@ export class QtestMachine {
   async openNetwork(address: string | undefined, mode: InterruptMode): Promise<QtestFunction> {
     const functions = await this.bus.scan();
     const networks = functions.filter(({ vendor, device }) => vendor === VIRTIO_VENDOR && VIRTIO_NET_DEVICES.includes(device));
-    const found = networks.map(({ name }) => name).join(', ') || 'none';
+    const found = networks.map(({ name }) => name).join(', ');
     const chosen = address === undefined ? networks : networks.filter(({ name }) => name === address);
     const [network] = chosen;
     if (network === undefined || chosen.length > 1) {
-      const wanted = address === undefined ? 'name one of its virtio-net devices with addr=' : `addr=${address} is no virtio-net device`;
-      throw new VirtioError(`${this.name}: ${wanted}; there are: ${found}`, { code: 'ENODEV' });
+      const text =
+        networks.length === 0
+          ? 'that QEMU has no virtio-net device: -device virtio-net-pci,netdev=...'
+          : `${address === undefined ? 'name one of its virtio-net devices with addr=' : `addr=${address} is no virtio-net device`}; there are: ${found}`;
+      throw new VirtioError(`${this.name}: ${text}`, { code: 'ENODEV' });
     }
     if ([...this.#functions].some((opened) => opened.name === `${this.name} ${network.name}`)) {
       throw new VirtioError(`${this.name}: another port has ${network.name}; there are: ${found}`, { code: 'EBUSY' });
