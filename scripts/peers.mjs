@@ -16,6 +16,7 @@ const PACKAGES = new Map([
   ['ip', 'iproute2'],
   ['unshare', 'util-linux'],
   ['tcpdump', 'tcpdump'],
+  ['qemu-system-x86_64', 'qemu-system-x86'],
 ]);
 
 /** The same for the test machine of test/vm. */
