@@ -55,7 +55,6 @@ export class ControlQueue implements RingPlace {
   readonly #arena: Arena;
   readonly #state: QueueState;
   readonly #allocation: number;
-  readonly #bytes: number;
   /** Command, data and answer. */
   readonly #buffer: number;
   readonly #addressOf: AddressOf;
@@ -72,9 +71,9 @@ export class ControlQueue implements RingPlace {
     const bytes = splitRingBytes(size);
     const usedAt = roundUp(bytes.descriptors + bytes.available);
     const bufferAt = usedAt + roundUp(bytes.used);
-    this.#bytes = bufferAt + PAGE;
+    const allBytes = bufferAt + PAGE;
     // in one piece for a device that is told physical addresses, too
-    this.#allocation = arena.allocatePublished(this.#bytes, what, 2 ** Math.ceil(Math.log2(this.#bytes)));
+    this.#allocation = arena.allocatePublished(allBytes, what, 2 ** Math.ceil(Math.log2(allBytes)));
     try {
       this.#state = new QueueState(arena, what, 0);
     } catch (error) {
@@ -86,13 +85,6 @@ export class ControlQueue implements RingPlace {
     this.available = this.#allocation + bytes.descriptors;
     this.used = this.#allocation + usedAt;
     this.#buffer = this.#allocation + bufferAt;
-  }
-
-  /** Makes it as new. The device must not have it. */
-  reset(): void {
-    this.#index = 0;
-    this.#arena.views.u8.fill(0, this.#allocation, this.#allocation + this.#bytes);
-    this.setNotification(undefined);
   }
 
   /** Says how the device is told to look. */

@@ -152,9 +152,10 @@ export class TransportBackend implements VirtioBackend {
   setMac(mac: MacAddress): Promise<void> {
     return this.#exclusive(async () => {
       const session = this.#present();
+      const { transport, inspection, features, running } = session;
       // one that takes it on its control queue hears of it there, at the next start if not now
-      if ((session.inspection.features & VIRTIO_NET_F_CTRL_MAC_ADDR) === 0n) await changeMac(session.transport, session.inspection, mac);
-      else if ((session.features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n) await this.#command(session, MAC_ADDR_SET, mac);
+      if ((features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n) await this.#command(session, MAC_ADDR_SET, mac);
+      else if (running || (inspection.features & VIRTIO_NET_F_CTRL_MAC_ADDR) === 0n) await changeMac(transport, inspection, mac);
       this.#mac = mac;
     });
   }
@@ -270,7 +271,10 @@ export class TransportBackend implements VirtioBackend {
     if ((features & VIRTIO_NET_F_RSS) !== 0n && rss !== undefined) await this.#command(session, MQ_RSS_CONFIG, encodeRss(rss));
     else if ((features & VIRTIO_NET_F_MQ) !== 0n) await this.#command(session, MQ_VQ_PAIRS_SET, encodeU16(pairs));
     const mac = this.#mac;
-    if ((features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n && mac !== undefined) await this.#command(session, MAC_ADDR_SET, mac);
+    if (mac !== undefined && (inspection.features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n) {
+      if ((features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n) await this.#command(session, MAC_ADDR_SET, mac);
+      else await agreeOnMac(transport, inspection, mac, (problem) => this.#complain(problem));
+    }
     await this.#readConfiguration(session);
     // it may have gone meanwhile
     if (this.#session !== session) throw this.#gone();
@@ -301,11 +305,10 @@ export class TransportBackend implements VirtioBackend {
     const ring = controlRing(features, inspection.devicePairs);
     const limit = await transport.ringLimit(ring);
     const size = transport.legacy ? limit : Math.min(CONTROL_SIZE, 2 ** Math.floor(Math.log2(limit)));
-    if (this.#control?.size !== size) {
-      this.#control?.close();
-      this.#control = new ControlQueue(this.#options.arena, this.peer, size, (offset) => transport.addressOf(offset));
-    }
-    this.#control.reset();
+    // the device is reset: it has the former one no more
+    this.#control?.close();
+    this.#control = undefined;
+    this.#control = new ControlQueue(this.#options.arena, this.peer, size, (offset) => transport.addressOf(offset));
     this.#control.setNotification(await transport.setRing(ring, this.#control, undefined));
   }
 

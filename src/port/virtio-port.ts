@@ -266,13 +266,13 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   override rss(): RssState {
     if (!this.#spreads) return super.rss();
-    return { key: this.#rssKey, types: rssTypesOf(hashTypesOf(this.#rssTypes)) };
+    return { key: this.#rssKey, types: rssTypesOf(hashTypesOf(this.#rssTypes & rssCapabilities(this.#offer).types)) };
   }
 
   override async updateRss(change: Partial<RssState>): Promise<void> {
     if (!this.#spreads) return super.updateRss(change);
-    const { types = this.#rssTypes, key = this.#rssKey } = change;
     const capable = rssCapabilities(this.#offer).types;
+    const { types = this.#rssTypes & capable, key = this.#rssKey } = change;
     if ((types & ~capable) !== 0n) throw this.error('EINVAL', `RSS types 0x${types.toString(16)} are not within 0x${capable.toString(16)}`);
     if (key.length !== RSS_KEY_BYTES)
       throw this.error('EINVAL', `an RSS key has ${String(RSS_KEY_BYTES)} bytes, not ${String(key.length)}`);
@@ -327,7 +327,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     await super.configure(configuration);
     const { rxOffloads, rxQueues, rssTypes = RSS_IP } = configuration;
     this.#filtersVlans = (rxOffloads & RX_OFFLOAD_VLAN_FILTER) !== 0;
-    this.#rssTypes = rssTypes & rssCapabilities(this.#offer).types;
+    this.#rssTypes = rssTypes;
     if (queues !== rxQueues) this.#rssTable = defaultRssTable(RSS_TABLE_ENTRIES, rxQueues);
   }
 
@@ -427,7 +427,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   #rssSettings(change: Partial<RssState & { readonly table: readonly number[] }> = {}): RssSettings {
     const { key = this.#rssKey, types = this.#rssTypes, table = this.#rssTable } = change;
-    return { hashTypes: hashTypesOf(types), key, table, unclassifiedQueue: 0, transmitQueues: Math.max(1, this.#rings().length >> 1) };
+    const hashTypes = hashTypesOf(types & rssCapabilities(this.#offer).types);
+    return { hashTypes, key, table, unclassifiedQueue: 0, transmitQueues: Math.max(1, this.#rings().length >> 1) };
   }
 
   /** The port's own address is none of the table's: the device knows it. */

@@ -185,6 +185,24 @@ describe('a port whose device has a control queue', () => {
     await closed(made);
   });
 
+  it('without the control queue has its address by the configuration', async () => {
+    await using bench = new PortBench();
+    const made = await startedOn(bench, {
+      port: { controlQueue: false, queuePairs: 1 },
+      configuration: { rxQueues: 1, txQueues: 1 },
+    });
+    const { port, model } = made;
+    expect(model.features & VIRTIO_NET_F_CTRL_VQ).toBe(0n);
+    await port.setMac(OTHER);
+    expect(hex(model.config.subarray(0, 6))).toBe(hex(OTHER));
+    await port.stop();
+    await port.setMac(OWN);
+    await port.start();
+    expect(hex(model.config.subarray(0, 6))).toBe(hex(OWN));
+    expect(model.commands).toEqual([]);
+    await closed(made);
+  });
+
   it('filters by VLANs when it is asked to, and starts anew for that', async () => {
     await using bench = new PortBench();
     const made = await startedOn(bench);
