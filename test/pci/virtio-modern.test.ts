@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { VIRTIO_F_NOTIF_CONFIG_DATA, VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_VERSION_1 } from '../../src/backend/virtio-features.ts';
+import { TransportBackend } from '../../src/backend/transport-backend.ts';
+import { Arena } from '../../src/memory/arena.ts';
 import { VirtioModern } from '../../src/pci/virtio-modern.ts';
 import { PciFunctionModel } from '../support/pci-function-model.ts';
 
@@ -220,5 +222,46 @@ describe('notification (4.1.4.4, 4.1.5.2)', () => {
       message: expect.stringMatching(/ring 1 is notified at 0x2000/) as string,
     });
     expect(model.rings[1]?.enabled).toBe(0);
+  });
+});
+
+describe('a device that no port can use is said to be so, and closed', () => {
+  async function refusal(spoil: (model: PciFunctionModel) => void): Promise<{ error: unknown; closed: number }> {
+    const model = new PciFunctionModel();
+    spoil(model);
+    using arena = new Arena({ bytes: 4 << 20, ownBytes: 2 << 20, peerBytes: 0, pageSize: 4096, warn: () => undefined });
+    const backend = new TransportBackend({
+      arena,
+      peer: model.name,
+      openTransport: () => open(model),
+      returns: false,
+      queueSize: undefined,
+      mac: undefined,
+      events: { onOffer: () => undefined, onLost: () => undefined },
+      log: () => undefined,
+    });
+    const error = await backend.open().catch((reason: unknown) => reason);
+    await backend.close();
+    return { error, closed: model.closed };
+  }
+
+  test.each<[string, (model: PciFunctionModel) => void, RegExp]>([
+    ['FEATURES_OK is never set', (model) => (model.takeStatus = (status) => status & ~8), /refused the features/],
+    ['it does not reset', (model) => (model.takeStatus = () => 1), /does not reset/],
+    ['a ring has no descriptors', (model) => (model.ringSizes[1] = 0), /ring 1: .*no such ring \(its size is 0\)/],
+    [
+      'its configuration changes all the time',
+      (model) => {
+        model.beforeConfigRead = () => {
+          model.generation++;
+        };
+      },
+      /configuration changes all the time/,
+    ],
+    ['it is gone', (model) => (model.takeStatus = () => 0xff), /does not answer any more/],
+  ])('%s', async (_, spoil, message) => {
+    const { error, closed } = await refusal(spoil);
+    expect(error).toMatchObject({ name: 'VirtioError', message: expect.stringMatching(message) as string });
+    expect(closed).toBe(1);
   });
 });
