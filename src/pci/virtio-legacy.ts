@@ -168,8 +168,10 @@ export class VirtioLegacy implements VirtioTransport {
     if (this.#vectors) await this.#setVector(CONFIG_MSIX_VECTOR, 'the configuration', interrupt);
   }
 
-  readInterruptStatus(): Promise<number> {
-    return this.#registers.read(ISR_STATUS, 1);
+  async readInterruptStatus(): Promise<number> {
+    const status = await this.#registers.read(ISR_STATUS, 1);
+    await this.interrupts?.rearm?.();
+    return status;
   }
 
   shareMemory(): Promise<void> {

@@ -30,6 +30,7 @@ class LegacyModel implements PciFunction {
   direct: 'file' | 'none' = 'file';
   readonly notified: number[] = [];
   openRelays = 0;
+  rearmed = 0;
   closed = 0;
   #queue = 0;
 
@@ -47,6 +48,10 @@ class LegacyModel implements PciFunction {
       },
       disable: () => {
         this.msix = false;
+        return Promise.resolve();
+      },
+      rearm: () => {
+        this.rearmed++;
         return Promise.resolve();
       },
     };
@@ -208,7 +213,7 @@ describe('a legacy device', () => {
     });
     await transport.interrupts?.disable();
     expect((await transport.readConfig(6, 2)).readUInt16LE()).toBe(1);
-    expect(await transport.readInterruptStatus()).toBe(3);
+    expect([await transport.readInterruptStatus(), model.rearmed]).toEqual([3, 1]);
   });
 
   test('a configuration that changes between two reads is read until it is the same twice', async () => {

@@ -11,7 +11,7 @@ import { runScript, SCRIPT_LIMIT } from './script.ts';
 /** A card at 0000:00:10.0 for us, and one at 0000:00:11.0 for the kernel, on one hub. */
 const cards = (kind: string): readonly string[] => [
   ...['-netdev', 'hubport,id=ours,hubid=0', '-netdev', 'hubport,id=kernels,hubid=0'],
-  ...['-device', `virtio-net-pci,netdev=ours,addr=0x10,${kind},mac=02:00:00:00:00:10`],
+  ...['-device', `virtio-net-pci,id=nic10,netdev=ours,addr=0x10,${kind},mac=02:00:00:00:00:10`],
   ...['-device', 'virtio-net-pci,netdev=kernels,addr=0x11,disable-legacy=on,mac=02:00:00:00:00:11'],
 ];
 
@@ -30,7 +30,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU',
     ['legacy', 'disable-modern=on'],
     ['transitional', 'disable-legacy=off,disable-modern=off'],
     ['modern', 'disable-legacy=on'],
-  ])('a %s card on uio_pci_generic answers ping, sends, and starts again', async (_, kind) => {
+  ])('a %s card on uio_pci_generic answers ping, sends, starts again, and hears of its link', async (_, kind) => {
     const { text, section } = await runScript(
       `${PREPARE}
       dpdk-ts-devbind -b uio_pci_generic 00:10.0
@@ -45,12 +45,16 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU',
       tell a 'set eth-peer 0 02:00:00:00:00:11'; tell a 'set fwd txonly'; tell a start
       more() { [ "$(value $nic statistics/rx_packets)" -gt $((before + 1000)) ]; }
       until_true 20 more; tell a stop
+      monitor set_link '{"name": "nic10", "up": false}'; until_true 20 printed a 'link state change'
+      mark down; say a 'show port summary 0'
+      monitor set_link '{"name": "nic10", "up": true}'; events() { [ "$(grep -c 'link state change' /tmp/a.log)" -ge 2 ]; }; until_true 20 events
+      mark up; say a 'show port summary 0'
       mark held; dpdk-ts-testpmd -l 0-1 -a 0000:00:11.0 -- 2>&1 < /dev/null
       mark end; leave a || give_up "status $?"
       dpdk-ts-devbind -b virtio-pci 00:10.0
       until_true 10 test -e /sys/bus/pci/devices/0000:00:10.0/virtio*/net
       mark driver; basename "$(readlink /sys/bus/pci/devices/0000:00:10.0/driver)"`,
-      { qemuArguments: cards(kind), modules: ['virtio_net', 'uio_pci_generic'] },
+      { qemuArguments: cards(kind), modules: ['virtio_net', 'uio_pci_generic'], monitor: true },
     );
     expect(section('ping')).toMatch(ALL_ANSWERED);
     expect(section('again')).toMatch(ALL_ANSWERED);
@@ -58,6 +62,9 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU',
     const { rxPackets, txPackets } = portStatisticsIn(section('stats'), 0);
     expect(rxPackets).toBeGreaterThanOrEqual(200);
     expect(txPackets).toBeGreaterThanOrEqual(200);
+    // by the line, through the uio device
+    expect(section('down')).toMatch(/ down /);
+    expect(section('up')).toMatch(/ up /);
     expect(section('held')).toMatch(
       /0000:00:11\.0: the kernel's driver virtio-pci has it, as eth\d; .*dpdk-ts-devbind --bind=uio_pci_generic 0000:00:11\.0/,
     );
