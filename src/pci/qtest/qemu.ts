@@ -23,6 +23,8 @@ const HALT = Uint8Array.of(0xfa, 0xf4, 0xeb, 0xfd);
 /** Where our memory is plugged: everything below is the machine's own. */
 const ABOVE = 2 ** 32;
 const END_MILLISECONDS = 5000;
+/** Its first answer comes when it has started, and nobody else can be connected to it. */
+const ANSWER_MILLISECONDS = 30_000;
 
 export interface QemuOptions {
   /** How messages name the machine: the port. */
@@ -141,7 +143,7 @@ export function startQemu(options: QemuOptions): Qemu {
     }).finally(() => {
       process.removeListener('exit', kill);
     });
-    const link = new QtestLink(stream, { peer: `QEMU of ${name}` });
+    const link = new QtestLink(stream, { peer: `QEMU of ${name}`, answerMilliseconds: ANSWER_MILLISECONDS });
     return {
       link,
       doorbell,
