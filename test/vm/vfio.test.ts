@@ -194,6 +194,37 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
     expect(section('ping'), text).toMatch(ALL_ANSWERED);
   });
 
+  test('a card with all that QEMU offers, attached and detached at the prompt; whoever is killed leaves it as it was; --iova-mode=pa', async () => {
+    const { text, section } = await runScript(
+      `
+      ${NEIGHBOUR}
+      launch a dpdk-ts-testpmd ${EAL} --vdev=net_null0 -- -i ${MBUFS}
+      mark held; say a 'port attach 00:10.0'
+      bind vfio-pci 00:10.0
+      mark attached; say a 'port attach 00:10.0'; say a 'port attach 0000:00:10.0'
+      tell a 'port start 1'; tell a 'set portlist 1'
+      mark ping; ${PING}
+      mark info; say a 'show port info 1'
+      tell a 'port stop 1'; mark detached; say a 'port detach 1'; say a 'port attach 00:10.0,speed=2500'; tell a 'port start 1'
+      mark again; ${PING}
+      tell a start; kill -9 $(cat /tmp/a.pid); until_true 10 has_ended a
+      launch b dpdk-ts-testpmd ${EAL} -a ${CARD} --iova-mode=pa -- -i ${MBUFS}
+      mark killed; cat /tmp/b.log; tell b 'set fwd icmpecho'; tell b start; ping -c 3 -W 4 192.168.1.2; leave b || give_up "status $?"
+      ${NO_FAULTS}`,
+      vfioMachine([
+        ...wire(0, 'h0', 'h1'),
+        ...card('0x10', 'h0', `${BEHIND_IOMMU},packed=on,rss=on,hash=on,host_mtu=1400,speed=10000,duplex=full`),
+        ...card('0x11', 'h1'),
+      ]),
+    );
+    expect(section('held')).toMatch(/virtio-pci has it, as eth0; .*--bind=vfio-pci 0000:00:10\.0\n.*Failed to attach/);
+    expect(section('attached')).toMatch(/^Port 1 is attached\. Now total ports is 2$[^]*0000:00:10\.0 is attached already, as port 1$/m);
+    for (const name of ['ping', 'again', 'killed']) expect(section(name), text).toMatch(ALL_ANSWERED);
+    expect(section('info')).toMatch(/^Link speed: 10 Gbps$/m);
+    expect(section('info')).toMatch(/^MTU: 1400$/m);
+    expect(section('detached')).toMatch(/^Port 1 is attached/m);
+  });
+
   test('what cannot be used is named, with what to do, and the others run', async () => {
     const functions = [...wire(0, 'h0', 'h1'), ...wire(1, 'h2', 'h3')];
     const { section } = await runScript(
