@@ -135,7 +135,13 @@ export class VirtioModern implements VirtioTransport {
 
   async reset(): Promise<void> {
     await this.writeStatus(0);
-    await this.#until('the device does not reset', async () => (await this.readStatus()) === 0);
+    const done = async (): Promise<boolean> => (await this.readStatus()) === 0;
+    try {
+      await this.#until('the device does not reset', done);
+    } catch (error) {
+      // one that is stuck may still obey the bus
+      if (!(error instanceof VirtioError) || error.code !== 'ETIMEDOUT' || !(await this.#pci.reset()) || !(await done())) throw error;
+    }
     this.#closeRelays();
     this.#features = 0n;
   }

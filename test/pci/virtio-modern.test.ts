@@ -35,6 +35,22 @@ describe('features and status (virtio 1.2, 4.1.4.3)', () => {
     });
   });
 
+  test('a device that is stuck is reset by the bus, where that can be done', async () => {
+    const model = new PciFunctionModel();
+    const transport = await open(model);
+    model.status = 7;
+    model.takeStatus = () => 7;
+    model.onReset = () => {
+      model.status = 0;
+      return true;
+    };
+    await transport.reset();
+    expect(model.status).toBe(0);
+    // and is still stuck afterwards
+    model.onReset = () => true;
+    await expect(transport.reset()).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  });
+
   test('FEATURES_OK that the device never sets is read as it is', async () => {
     const model = new PciFunctionModel();
     const transport = await open(model);

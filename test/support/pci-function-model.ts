@@ -71,6 +71,8 @@ export class PciFunctionModel implements PciFunction {
   vectors = VECTORS;
   direct: 'mapped' | 'file' | 'none' = 'mapped';
   resetsRings = true;
+  /** Resets the function; returns whether it can. */
+  onReset: () => boolean = () => false;
   openRelays = 0;
   closed = 0;
   rearmed = 0;
@@ -143,7 +145,7 @@ export class PciFunctionModel implements PciFunction {
   }
 
   reset(): Promise<boolean> {
-    return Promise.resolve(false);
+    return Promise.resolve(this.onReset());
   }
 
   shareMemory(): Promise<void> {
