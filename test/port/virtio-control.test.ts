@@ -39,7 +39,7 @@ import type { VirtioPortOptions } from '../../src/port/virtio-port.ts';
 import { until } from '../support/deadline.ts';
 import { PortBench } from '../support/port-pair.ts';
 import { frame } from '../support/ring-pair.ts';
-import { deviceEnd, portOnModel, type VdpaPort } from '../support/vdpa-port.ts';
+import { deviceEnd, portOnModel, QUEUE_SIZE, type VdpaPort } from '../support/vdpa-port.ts';
 import type { VdpaModel, VdpaModelOptions } from '../support/vhost-vdpa-model.ts';
 
 const PLAIN =
@@ -120,6 +120,18 @@ describe('a port whose device has a control queue', () => {
     model.change({ speed: 40_000 });
     await until(1000, 'the new speed', () => port.link().speed === 40_000, 1);
     await closed(made);
+  });
+
+  it('has rings of the device’s own size, whatever was asked for', async () => {
+    await using bench = new PortBench();
+    const { port } = await portOnModel(bench, {}, { queueSize: undefined });
+    await port.configure({ rxQueues: 1, txQueues: 1, rxOffloads: 0, txOffloads: 0 });
+    await port.setupRxQueue(0, { descriptors: 512, pool: bench.pool });
+    await port.setupTxQueue(0, { descriptors: 0 });
+    expect([port.rxQueueInfo(0)?.descriptors, port.txQueueInfo(0)?.descriptors]).toEqual([QUEUE_SIZE, QUEUE_SIZE]);
+    expect(bench.log).toEqual(['rx queue 0 of virtio_user0: Warning: nb_desc(512) is not equal to vq size (64), fall to vq size']);
+    await port.start();
+    await port.close();
   });
 
   it('is asked for everything at the start, and again at the next', async () => {
