@@ -68,9 +68,7 @@ export class FlowTable {
     this.#limit = flows;
     // half full at most: searches stay short
     this.#entries = 2 ** Math.ceil(Math.log2(2 * flows));
-    const bytes = FLOWS_ENTRIES + this.#entries * FLOW_BYTES;
-    this.offset = arena.allocateOwn(bytes, 'a table of flows');
-    arena.views.u8.fill(0, this.offset, this.offset + bytes);
+    this.offset = arena.allocateOwn(FLOWS_ENTRIES + this.#entries * FLOW_BYTES, 'a table of flows');
     arena.views.u32[(this.offset + FLOWS_MASK) >>> 2] = this.#entries - 1;
   }
 

@@ -49,9 +49,7 @@ export class LpmTable {
     if (!Number.isInteger(nodes) || nodes < 0 || nodes > 65_536) throw new RangeError(`nodes ${String(nodes)}: use 0..65536`);
     this.addressBytes = addressBytes;
     this.#arena = arena;
-    const bytes = LPM_NODES + nodes * LPM_NODE_BYTES;
-    this.offset = arena.allocateOwn(bytes, `a table of IPv${addressBytes === 4 ? '4' : '6'} routes`);
-    arena.views.u8.fill(0, this.offset, this.offset + bytes);
+    this.offset = arena.allocateOwn(LPM_NODES + nodes * LPM_NODE_BYTES, `a table of IPv${addressBytes === 4 ? '4' : '6'} routes`);
     arena.views.u32[(this.offset + LPM_CAPACITY) >>> 2] = nodes;
   }
 

@@ -57,7 +57,6 @@ export class Router implements Disposable {
     const { flows = 0, nodes = 256, prefixes = true } = options;
     this.#arena = arena;
     this.offset = arena.allocateOwn(ROUTER_BYTES, 'a router');
-    arena.views.u8.fill(0, this.offset, this.offset + ROUTER_BYTES);
     try {
       if (prefixes) {
         this.#ipv4 = new LpmTable(arena, { addressBytes: 4, nodes });
