@@ -13,6 +13,7 @@ const CARD = '0000:00:10.0';
 const EAL = '-l 0-1 -n 1 --in-memory';
 const MBUFS = '--total-num-mbufs=4096';
 const STARTS = fileURLToPath(new URL('vfio-starts.mjs', import.meta.url));
+const RESETS = fileURLToPath(new URL('vfio-resets.mjs', import.meta.url));
 
 /** A card for us in slot 0x10, on a wire with one for the guest's kernel in 0x11, its eth1. */
 const PAIR = [...wire(0, 'h0', 'h1'), ...card('0x10', 'h0', BEHIND_IOMMU), ...card('0x11', 'h1')];
@@ -159,11 +160,12 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
     for (const count of sent) expect(count, text).toBeGreaterThan(0);
   });
 
-  test('a card that is pulled out is a removed port, and the other goes on; one with a line instead of vectors', async () => {
+  test('resets; a card that is pulled out is a removed port, and the other goes on; one with a line instead of vectors', async () => {
     const { text, section } = await runScript(
       `
       ${NEIGHBOUR}
       bind vfio-pci 00:10.0 01:00.0
+      mark resets; node ${RESETS} ${CARD} 0000:01:00.0
       launch a dpdk-ts-testpmd ${EAL} -a ${CARD} -a 01:00.0 -- -i ${MBUFS} --nb-ports=2
       mark ports; say a 'show port summary all'
       monitor set_link '{"name": "nic10", "up": false}'; until_true 20 printed a 'Port 0: link state change'
@@ -188,6 +190,11 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
         { monitor: true },
       ),
     );
+    // a card on the root complex has no reset of its own
+    expect(section('resets').trim().split('\n')).toEqual([
+      '0000:00:10.0: rings reset at status 15, by the bus false, then 15',
+      '0000:01:00.0: rings reset at status 15, by the bus true, then 0',
+    ]);
     expect(section('ports')).toMatch(/^0 .*0000:00:10\.0 .*\n1 .*0000:01:00\.0 /m);
     expect(section('down')).toMatch(/ down /);
     expect(section('gone'), text).toMatch(/^Port 1: device removal event$/m);
