@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { openPort } from '../../src/index.ts';
 import { MBUF_FLAGS, MBUF_HASH, MBUF_HASH_VALID } from '../../src/memory/mbuf-layout.ts';
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from '../../src/port/offloads.ts';
 import type { Port } from '../../src/port/port.ts';
@@ -229,6 +230,25 @@ describe.skipIf(WHY_NO_QEMU !== undefined || WHY_NO_NETWORK !== undefined)('a ca
     // by their addresses, as RSS_IP asks for; not IP: none
     const hash = toeplitz(RSS_DEFAULT_KEY, addressesOf(datagram(0)));
     expect(arrived.map((packet) => packet.hash)).toEqual([...frames.slice(1).map(() => hash), undefined]);
+  });
+
+  test('tells it in the library', async () => {
+    await using port = await openPort('net_virtio_qtest', {
+      qemu: 'auto',
+      netdev: 'tap,ifname=libtap,script=no,downscript=no',
+      device: `hash=on,${MAC_TEXT}`,
+      rxOffloads: ['rss_hash'],
+    });
+    ip('link set libtap addrgenmode none up');
+    await using sender = await openPort('net_af_packet', { iface: 'libtap', environment: port.environment });
+    for (const one of [port, sender]) await one.start();
+    for (const one of [port, sender]) await one.waitForLink(true, { timeout: 10_000 });
+    await sender.send([datagram(1), frameTo(OWN)]);
+    const hashes: (number | undefined)[] = [];
+    for await (const packet of port.packets({ signal: AbortSignal.timeout(10_000) })) {
+      if (hashes.push(packet.hash) === 2) break;
+    }
+    expect(hashes).toEqual([toeplitz(RSS_DEFAULT_KEY, addressesOf(datagram(1))), undefined]);
   });
 
   test('spreads packets by it, over several queue pairs', async () => {
