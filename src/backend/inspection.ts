@@ -149,7 +149,7 @@ export async function agreeOnMac(
   } catch (error) {
     log(error);
   }
-  const kept = await transport.readConfig(...NET_CONFIG.mac);
+  const kept = Buffer.from(await transport.readConfig(...NET_CONFIG.mac));
   // none was given to the device
   if (!isUnicast(kept)) return undefined;
   if (wanted !== undefined && !kept.equals(wanted)) {
@@ -162,7 +162,7 @@ export async function agreeOnMac(
 export async function changeMac(transport: VirtioTransport, { features }: Inspection, mac: MacAddress): Promise<void> {
   if ((features & VIRTIO_NET_F_MAC) === 0n) return;
   await transport.writeConfig(NET_CONFIG.mac[0], mac);
-  const kept = await transport.readConfig(...NET_CONFIG.mac);
+  const kept = Buffer.from(await transport.readConfig(...NET_CONFIG.mac));
   if (kept.equals(mac)) return;
   throw new VirtioError(`${transport.name}: the device keeps its address ${formatMac(kept)}`, { code: 'EOPNOTSUPP' });
 }

@@ -33,5 +33,5 @@ export type NetConfigNumber = Exclude<keyof typeof NET_CONFIG, 'mac'>;
 /** A field that is a number. @throws VirtioError when it cannot be read */
 export async function readNetConfig(transport: VirtioTransport, field: NetConfigNumber): Promise<number> {
   const [offset, bytes] = NET_CONFIG[field];
-  return (await transport.readConfig(offset, bytes)).readUIntLE(0, bytes);
+  return Buffer.from(await transport.readConfig(offset, bytes)).readUIntLE(0, bytes);
 }

@@ -59,7 +59,7 @@ export interface VirtioTransport {
   /** Writes a status of 0 and waits until the device reads 0 (4.1.4.3.2). @throws VirtioError ETIMEDOUT */
   reset(): Promise<void>;
   /** Bytes of the device's configuration space, all of one generation (4.1.4.3.1). @throws VirtioError when it does not settle */
-  readConfig(offset: number, bytes: number): Promise<Buffer>;
+  readConfig(offset: number, bytes: number): Promise<Uint8Array>;
   writeConfig(offset: number, bytes: Uint8Array): Promise<void>;
   /** Bytes of the configuration space; undefined where that is not told. */
   configSize(): Promise<number | undefined>;
