@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ForwardingPlan, StreamCounters } from '../../lcore/forwarding-plan.ts';
 import { WorkerLcores } from '../../lcore/lcores.ts';
 import { createMempool, type Mempool } from '../../memory/mempool.ts';
+import { parsePrefix } from '../../net/ip-address.ts';
 import { formatMac, type MacAddress } from '../../net/mac-address.ts';
 import { Router } from '../../net/router.ts';
 import type { PortContext } from '../../port/context.ts';
@@ -25,7 +26,6 @@ import { planMemory } from '../testpmd-memory.ts';
 import { parseL3fwd } from './arguments.ts';
 import { DEFAULT_FLOWS, DEFAULT_PREFIXES, flowText, prefixText, readRules, type Rules } from './rules.ts';
 import type { L3fwdOptions, QueueAssignment } from './settings.ts';
-import { parsePrefix } from '../../net/ip-address.ts';
 
 const PROGRAM = 'dpdk-ts-l3fwd-power';
 const BURST = 32;
