@@ -109,6 +109,7 @@ function targetOf(context: PortContext, args: DevargsReader, address: string | u
       netdev: netdevOf(args),
       device: unbracketed(args.string('device')),
       queuePairs,
+      mac: args.mac('mac') ?? randomMac(),
       slot,
       monitor: args.string('qmp'),
     },

@@ -57,5 +57,7 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('hot plug', () => {
     await testpmd.waitForStatistics('packets again', ({ rxPackets }) => rxPackets > 100, 0);
     await testpmd.command('stop');
     await testpmd.quit();
+    // QEMU 7.2 does not survive an ejection under traffic: the device is reset first
+    expect(qemu.ending).toMatch(/runs$/);
   });
 });

@@ -155,6 +155,11 @@ export class RunningQemu implements AsyncDisposable {
     }
   }
 
+  /** What QEMU printed, and how it ended. */
+  get ending(): string {
+    return `${this.#said} ${this.#child.exitCode ?? this.#child.signalCode ?? 'runs'}`;
+  }
+
   get pid(): number {
     return this.#child.pid ?? -1;
   }

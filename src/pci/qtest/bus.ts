@@ -50,6 +50,7 @@ export interface BusFunction {
   /** `0000:00:04.0` */
   readonly name: string;
   readonly bus: number;
+  readonly slot: number;
   readonly vendor: number;
   readonly device: number;
   readonly config: Registers;
@@ -150,6 +151,11 @@ export class PciBus {
     });
   }
 
+  /** How many buses there are. */
+  get count(): number {
+    return this.#buses.size;
+  }
+
   /** Every function on bus 0 and behind its bridges. */
   async scan(): Promise<readonly BusFunction[]> {
     const found: BusFunction[] = [];
@@ -243,7 +249,7 @@ export class PciBus {
         const vendor = await config.read(PCI_VENDOR_ID, 2);
         if (vendor === ABSENT) continue;
         const name = `0000:${hex(bus)}:${hex(device)}.${String(func)}`;
-        found.push({ name, bus, vendor, device: await config.read(PCI_DEVICE_ID, 2), config });
+        found.push({ name, bus, slot: device, vendor, device: await config.read(PCI_DEVICE_ID, 2), config });
         const isBridge = ((await config.read(PCI_HEADER_TYPE, 1)) & 0x7f) === HEADER_TYPE_BRIDGE;
         if (isBridge) await this.#numberBridge(name, config);
         // an earlier driver of this machine may have left it running

@@ -6,7 +6,7 @@ import type { Arena } from '../../memory/arena.ts';
 import { VirtioError } from '../../system/error.ts';
 import { PciBus, placedRegisters, type BusFunction } from './bus.ts';
 import type { Doorbell } from './doorbell.ts';
-import { ejectRequested, type ChipSet } from './hot-plug.ts';
+import { eject, mayMean, removalRequests, type ChipSet, type RemovalRequest } from './hot-plug.ts';
 import { MsixTable } from './msix.ts';
 import { QtestLink } from './protocol.ts';
 import { startQemu, type Qemu, type QemuOptions } from './qemu.ts';
@@ -29,6 +29,8 @@ const LINES: Readonly<Record<ChipSet, (line: number) => boolean>> = {
   q35: (line) => line >= 16 && line <= 23,
 };
 const HOT_PLUG_MILLISECONDS = 200;
+/** Time for the owner of a device that is to go. */
+const LEAVE_MILLISECONDS = 5000;
 const PROBE_BYTES = 64;
 
 /** Where the arena's published part is in the guest: in its RAM, or behind ivshmem's BAR 2. */
@@ -48,7 +50,8 @@ export class QtestMachine {
   readonly #qemu: Qemu | undefined;
   #forget: (() => void) | undefined;
   readonly #functions = new Set<QtestFunction>();
-  readonly #buses: number;
+  /** Those that are to go and whose owners have been told, with the time when they are ejected in any case. */
+  readonly #leaving = new Map<QtestFunction, { readonly request: RemovalRequest; readonly end: number }>();
   #users = 0;
   #hotPlug: NodeJS.Timeout | undefined;
   #looking = false;
@@ -59,7 +62,6 @@ export class QtestMachine {
     readonly arena: Arena;
     readonly link: QtestLink;
     readonly bus: PciBus;
-    readonly functions: readonly BusFunction[];
     readonly chipSet: ChipSet;
     readonly addressHigh: number;
     readonly qemu?: Qemu | undefined;
@@ -73,7 +75,6 @@ export class QtestMachine {
     this.#chipSet = options.chipSet;
     this.#qemu = options.qemu;
     this.#forget = options.forget;
-    this.#buses = 1 + options.functions.length;
     this.link.onGone((reason) => {
       this.#lost(reason);
     });
@@ -104,10 +105,10 @@ export class QtestMachine {
   static async #connect(path: string, kind: MemoryKind, arena: Arena): Promise<QtestMachine> {
     const link = await QtestLink.connect(path);
     try {
-      const found = await explore(path, link);
-      const addressHigh = kind === 'memory' ? 0 : await placeSharedMemory(path, found.bus, found.functions, arena);
+      const { bus, functions, chipSet } = await explore(path, link);
+      const addressHigh = kind === 'memory' ? 0 : await placeSharedMemory(path, bus, functions, arena);
       await checkMemory(path, kind, link, arena, addressHigh);
-      return new QtestMachine({ name: path, arena, link, addressHigh, ...found, forget: () => shared.delete(path) });
+      return new QtestMachine({ name: path, arena, link, addressHigh, bus, chipSet, forget: () => shared.delete(path) });
     } catch (error) {
       link.close();
       throw error;
@@ -126,10 +127,10 @@ export class QtestMachine {
     }
     const qemu = startQemu(options);
     try {
-      const found = await explore(name, qemu.link);
+      const { bus, functions, chipSet } = await explore(name, qemu.link);
       await checkMemory(name, 'memory', qemu.link, arena, 1);
-      const machine = new QtestMachine({ name, arena, link: qemu.link, addressHigh: 1, ...found, qemu });
-      await machine.#attachDoorbell(found.functions);
+      const machine = new QtestMachine({ name, arena, link: qemu.link, addressHigh: 1, bus, chipSet, qemu });
+      await machine.#attachDoorbell(functions);
       machine.#users++;
       return machine;
     } catch (error) {
@@ -186,7 +187,15 @@ export class QtestMachine {
 
   /** One has been closed. */
   async remove(closed: QtestFunction): Promise<void> {
-    if (this.#functions.delete(closed)) await this.release();
+    if (!this.#functions.delete(closed)) return;
+    const leaving = this.#leaving.get(closed);
+    this.#leaving.delete(closed);
+    try {
+      if (leaving !== undefined) await eject(this.link, this.#chipSet, leaving.request);
+    } catch {
+      // QEMU has ended
+    }
+    await this.release();
   }
 
   async release(): Promise<void> {
@@ -227,13 +236,13 @@ export class QtestMachine {
     await doorbell.attach({ registers: await open(0), table });
   }
 
-  /** Ejects what `device_del` asked for, and tells of every function that does not answer any more. */
+  /** Sees to what `device_del` asked for, and tells of every function that does not answer any more. */
   async #lookForRemovals(): Promise<void> {
     // one look may last longer than the time to the next
     if (this.#looking || !this.#open) return;
     this.#looking = true;
     try {
-      await ejectRequested(this.link, this.#chipSet, this.#buses);
+      for (const request of await removalRequests(this.link, this.#chipSet, this.bus.count)) await this.#remove(request);
       for (const opened of [...this.#functions]) {
         if (!(await this.bus.isPresent(opened.config))) opened.lost(`${opened.name}: the device was unplugged`);
       }
@@ -242,6 +251,20 @@ export class QtestMachine {
     } finally {
       this.#looking = false;
     }
+  }
+
+  /** Has the owner of a device reset and close it, which ejects it; one that nobody has open, or that several may be, goes at once. */
+  async #remove(request: RemovalRequest): Promise<void> {
+    const [meant, ...others] = [...this.#functions].filter((opened) => mayMean(this.#chipSet, request, opened));
+    if (meant === undefined || others.length > 0) {
+      await eject(this.link, this.#chipSet, request);
+      return;
+    }
+    const leaving = this.#leaving.get(meant);
+    if (leaving === undefined) {
+      this.#leaving.set(meant, { request, end: Date.now() + LEAVE_MILLISECONDS });
+      meant.lost(`${meant.name}: the device was unplugged`);
+    } else if (Date.now() >= leaving.end) await eject(this.link, this.#chipSet, request);
   }
 
   /** Once: the path may be another machine's later. */

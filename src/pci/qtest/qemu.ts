@@ -9,6 +9,7 @@ import { spawn } from 'node:child_process';
 import { statSync, writeSync } from 'node:fs';
 import type { Duplex, Readable } from 'node:stream';
 import type { Arena } from '../../memory/arena.ts';
+import { formatMac, type MacAddress } from '../../net/mac-address.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd } from '../../system/event-fd.ts';
 import { createMemoryFile } from '../../system/memory-map.ts';
@@ -38,6 +39,8 @@ export interface QemuOptions {
   /** More properties of virtio-net-pci: `packed=on,host_mtu=1400`. */
   readonly device: string | undefined;
   readonly queuePairs: number;
+  /** Of the device: QEMU gives the first card of every machine the same one. */
+  readonly mac: MacAddress;
   /** Slot on bus 0. */
   readonly slot: number;
   /** Where QEMU's monitor (QMP) is to listen; undefined: nowhere. */
@@ -90,10 +93,10 @@ function netdevArguments({ name, netdev, queuePairs }: QemuOptions): readonly st
 
 /** Descriptors in QEMU: 3 its firmware, 4 our memory, 5 qtest, 6 the doorbell. */
 function qemuArguments(options: QemuOptions, doorbell: Doorbell): readonly string[] {
-  const { arena, chipSet, device, monitor, netdev, queuePairs, slot } = options;
+  const { arena, chipSet, device, mac, monitor, netdev, queuePairs, slot } = options;
   const { guestAddress, bytes } = arena.publishedRegion;
   const properties = [
-    `virtio-net-pci,netdev=net0,addr=0x${slot.toString(16)},disable-legacy=on`,
+    `virtio-net-pci,netdev=net0,addr=0x${slot.toString(16)},disable-legacy=on,mac=${formatMac(mac)}`,
     `vectors=${canHaveMsix(netdev) ? String(2 * queuePairs + 2) : '0'}`,
     ...(queuePairs > 1 ? ['mq=on'] : []),
     ...(device === undefined ? [] : [device]),

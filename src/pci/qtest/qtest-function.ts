@@ -20,6 +20,9 @@ export type InterruptMode = 'msix' | 'intx';
 
 export class QtestFunction implements PciFunction {
   readonly name: string;
+  /** Where it is plugged in. */
+  readonly bus: number;
+  readonly slot: number;
   readonly config: Registers;
   readonly addressHigh: number;
   readonly translated = true;
@@ -34,8 +37,10 @@ export class QtestFunction implements PciFunction {
   #goneFor: string | undefined;
   #open = true;
 
-  private constructor(machine: QtestMachine, { name, config }: BusFunction, bars: ReadonlyMap<number, PlacedBar>) {
+  private constructor(machine: QtestMachine, { name, bus, slot, config }: BusFunction, bars: ReadonlyMap<number, PlacedBar>) {
     this.name = `${machine.name} ${name}`;
+    this.bus = bus;
+    this.slot = slot;
     this.config = config;
     this.addressHigh = machine.addressHigh;
     this.#machine = machine;
@@ -103,7 +108,7 @@ export class QtestFunction implements PciFunction {
       });
   }
 
-  /** The machine says that it is there no more. */
+  /** The machine says that it is there no more, or that its owner is to close it. */
   lost(reason: string): void {
     if (this.#goneFor !== undefined) return;
     this.#goneFor = reason;
@@ -116,7 +121,7 @@ export class QtestFunction implements PciFunction {
     this.#listeners.length = 0;
     try {
       await this.#interrupts?.disable();
-      if (this.#goneFor === undefined) await this.#machine.bus.silence(this.config);
+      await this.#machine.bus.silence(this.config);
     } catch {
       // QEMU is gone, and the function with it
     } finally {
