@@ -97,7 +97,12 @@ test('what cannot be added', () => {
   expect(() => new LpmTable(bench.bench.arena, { addressBytes: 4, nodes: -1 })).toThrow(RangeError);
 });
 
-interface Change { readonly add: boolean; readonly address: Uint8Array; readonly length: number; readonly nextHop: number }
+interface Change {
+  readonly add: boolean;
+  readonly address: Uint8Array;
+  readonly length: number;
+  readonly nextHop: number;
+}
 
 describe.each([4, 16] as const)('property: addresses of %s bytes', (bytes) => {
   // few different bytes, so that prefixes lie within each other
