@@ -53,4 +53,13 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('64 B and 1514 B both ways, nothing l
     await expectBothWays(`qtest=${qemu.qtest},${kind}=${qemu[kind]},irq=${irq}`, `qemu=auto,netdev=[${dgram(folder.path, 'b', 'a')}]`);
     expect(isAlive(qemu.pid), 'somebody else’s QEMU goes on').toBe(true);
   });
+
+  test.each([
+    ['transitional', 'disable-legacy=off'],
+    ['legacy', 'disable-modern=on,disable-legacy=off'],
+  ])('a %s device', async (_, properties) => {
+    using folder = new Folder();
+    const device = (own: string, peer: string): string => `qemu=auto,device=[${properties}],netdev=[${dgram(folder.path, own, peer)}]`;
+    await expectBothWays(device('a', 'b'), device('b', 'a'));
+  });
 });
