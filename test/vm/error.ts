@@ -8,11 +8,17 @@ export class MachineError extends Error {
   readonly late: boolean;
   /** Before the command began. */
   readonly stillborn: boolean;
+  /** QEMU itself crashed. */
+  readonly crashed: boolean;
 
-  constructor(message: string, options: ErrorOptions & { readonly late?: boolean; readonly stillborn?: boolean } = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { readonly late?: boolean; readonly stillborn?: boolean; readonly crashed?: boolean } = {},
+  ) {
     super(message, options);
     this.name = 'MachineError';
     this.late = options.late ?? false;
     this.stillborn = options.stillborn ?? false;
+    this.crashed = options.crashed ?? false;
   }
 }

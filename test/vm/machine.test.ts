@@ -52,6 +52,21 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('the test machine', () => {
     }
   });
 
+  test('is booted again when QEMU crashes', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'dpdk-ts-vm-test-'));
+    try {
+      const begun = async (): Promise<string> => readFile(join(folder, 'begun'), 'utf8').catch(() => '');
+      const command = `echo once >> ${folder}/begun; sync; [ "$(wc -l < ${folder}/begun)" = 2 ] || sleep 1000`;
+      const machine = runInMachine({ command, writable: folder, hugePages: 0 });
+      await until(60_000, 'the command', async () => (await begun()) === 'once\n');
+      process.kill((await qemuOf(process.pid)) ?? 0, 'SIGSEGV');
+      expect((await machine).status).toBe(0);
+      expect(await begun()).toBe('once\nonce\n');
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
   test('ends at its time limit, and says what was printed until then', async () => {
     const late = await runInMachine({ command: 'echo so far; sleep 1000', limit: 20_000, hugePages: 0 }).catch((error: unknown) => error);
     expect(late).toBeInstanceOf(MachineError);
@@ -70,11 +85,10 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('the test machine', () => {
     child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
     try {
       await until(60_000, 'the command to run', () => said.includes('\n'), 50);
-      const children = await readFile(`/proc/${child.pid ?? 0}/task/${child.pid ?? 0}/children`, 'utf8');
-      const qemu = (await Promise.all(children.trim().split(' ').map(commandOf))).find(({ name }) => name.startsWith('qemu'));
+      const qemu = await qemuOf(child.pid ?? 0);
       expect(qemu).toBeDefined();
       child.kill('SIGKILL');
-      await until(5000, 'QEMU to end', () => !isAlive(qemu?.pid ?? 0));
+      await until(5000, 'QEMU to end', () => !isAlive(qemu ?? 0));
     } finally {
       child.kill('SIGKILL');
       await within(
@@ -86,6 +100,10 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('the test machine', () => {
   });
 });
 
-async function commandOf(pid: string): Promise<{ readonly pid: number; readonly name: string }> {
-  return { pid: Number(pid), name: await readFile(`/proc/${pid}/comm`, 'utf8') };
+/** The QEMU that a process has started. */
+async function qemuOf(parent: number): Promise<number | undefined> {
+  const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8')).trim().split(' ');
+  const names = await Promise.all(children.map((pid) => readFile(`/proc/${pid}/comm`, 'utf8')));
+  const index = names.findIndex((name) => name.startsWith('qemu'));
+  return index < 0 ? undefined : Number(children[index]);
 }

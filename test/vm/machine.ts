@@ -71,6 +71,8 @@ const PROBE_LIMIT = 12_000;
 /** An emulated machine on a busy host now and then stands still before its kernel has said a word; it boots in 5 s as a rule. */
 const BOOT_LIMIT = 60_000;
 const BOOTS = 3;
+/** Signals that end a program for its own fault. */
+const CRASHES = ['SIGSEGV', 'SIGABRT', 'SIGBUS'];
 /** What init.sh writes to the port of the status before it runs the command. */
 const BEGUN = 'begun\n';
 const CONSOLE_TAIL = 4000;
@@ -88,7 +90,7 @@ export async function runInMachine(options: MachineOptions): Promise<MachineResu
     try {
       return await boot(kernel, options, accelerator);
     } catch (error) {
-      if (left === 0 || !(error instanceof MachineError) || !error.stillborn) throw error;
+      if (left === 0 || !(error instanceof MachineError) || !(error.stillborn || error.crashed)) throw error;
     }
   }
 }
@@ -171,6 +173,8 @@ interface End {
   /** Ended by the time limit, or by that of booting. */
   readonly late: boolean;
   readonly stillborn: boolean;
+  /** QEMU ended by a fault of its own: 7.2 does now and then, emulating an IOMMU that remaps interrupts. */
+  readonly crashed: boolean;
 }
 
 /** From descriptor 2 on. */
@@ -229,7 +233,16 @@ class Run {
     })
       .then(async (exit) => {
         const texts = await Promise.all([statusText, stdout, stderr, error]);
-        return { status: texts[0], stdout: texts[1], stderr: texts[2], error: texts[3].trim(), exit, late: late || stillborn, stillborn };
+        return {
+          status: texts[0],
+          stdout: texts[1],
+          stderr: texts[2],
+          error: texts[3].trim(),
+          exit,
+          late: late || stillborn,
+          stillborn,
+          crashed: CRASHES.includes(exit),
+        };
       })
       .finally(() => {
         clearTimeout(timer);
