@@ -8,13 +8,12 @@
  * Nothing translates for such a device: it is told physical addresses.
  * @module
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { RingPlace, TransportInterrupts, VirtioTransport } from '../backend/virtio-transport.ts';
 import type { Notification } from '../ring/notification.ts';
-import type { DeviceAddress, PhysicalAddresses } from '../ring/physical-addresses.ts';
 import { VirtioError } from '../system/error.ts';
 import { readConfiguration, writeConfiguration } from './device-configuration.ts';
 import type { PciFunction, Registers } from './pci-function.ts';
+import { CONFIG_TRIES, VirtioPciTransport } from './virtio-pci-transport.ts';
 
 const DEVICE_FEATURES = 0;
 const GUEST_FEATURES = 4;
@@ -30,29 +29,20 @@ const CONFIG_WITHOUT_MSIX = 20;
 const CONFIG_WITH_MSIX = 24;
 
 const REGISTERS_BAR = 0;
-const NO_VECTOR = 0xffff;
 const PAGE_SHIFT = 12;
 const PAGE = 2 ** PAGE_SHIFT;
 /** queue_address has 32 bits. */
 const ADDRESS_LIMIT = 2n ** 44n;
-const CONFIG_TRIES = 100;
-const RESET_MILLISECONDS = 5000;
 
-export class VirtioLegacy implements VirtioTransport {
-  readonly name: string;
+export class VirtioLegacy extends VirtioPciTransport implements VirtioTransport {
   readonly legacy = true;
-  readonly addressHigh: number;
   readonly interrupts: TransportInterrupts | undefined;
-  readonly #pci: PciFunction;
   readonly #registers: Registers;
-  readonly #relays = new Map<number, { readonly fd: number; close(): void }>();
   #vectors = false;
 
   private constructor(pci: PciFunction, registers: Registers) {
-    this.#pci = pci;
+    super(pci);
     this.#registers = registers;
-    this.name = pci.name;
-    this.addressHigh = pci.addressHigh;
     this.interrupts = pci.interrupts === undefined ? undefined : this.#watched(pci.interrupts);
   }
 
@@ -69,14 +59,6 @@ export class VirtioLegacy implements VirtioTransport {
       );
     }
     return new VirtioLegacy(pci, registers);
-  }
-
-  get physicalAddresses(): number {
-    return this.#physical()?.table ?? 0;
-  }
-
-  addressOf(offset: number): DeviceAddress {
-    return this.#physical()?.addressOf(offset) ?? { low: offset, high: this.addressHigh };
   }
 
   async readFeatures(): Promise<bigint> {
@@ -97,16 +79,8 @@ export class VirtioLegacy implements VirtioTransport {
 
   async reset(): Promise<void> {
     await this.writeStatus(0);
-    const end = Date.now() + RESET_MILLISECONDS;
-    while ((await this.readStatus()) !== 0) {
-      if (Date.now() >= end) {
-        throw new VirtioError(`${this.name}: the device does not reset within ${String(RESET_MILLISECONDS / 1000)} s`, {
-          code: 'ETIMEDOUT',
-        });
-      }
-      await sleep(1);
-    }
-    this.#closeRelays();
+    await this.until('the device does not reset', async () => (await this.readStatus()) === 0);
+    this.closeRelays();
   }
 
   /** There is no generation: what reads the same twice is believed (2.5.4). */
@@ -117,9 +91,7 @@ export class VirtioLegacy implements VirtioTransport {
       if (content.equals(last)) return content;
       last = content;
     }
-    throw new VirtioError(`${this.name}: its configuration changes all the time: no two reads of ${String(CONFIG_TRIES)} agree`, {
-      code: 'EPROTO',
-    });
+    throw this.restless();
   }
 
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
@@ -160,35 +132,16 @@ export class VirtioLegacy implements VirtioTransport {
       );
     }
     await this.#registers.write(QUEUE_ADDRESS, 4, Number(address >> BigInt(PAGE_SHIFT)));
-    if (this.#vectors) await this.#setVector(QUEUE_MSIX_VECTOR, `ring ${String(index)}`, interrupt);
-    return this.#notification(index);
+    if (this.#vectors) await this.writeVector(this.#registers, QUEUE_MSIX_VECTOR, `ring ${String(index)}`, interrupt);
+    return this.notificationAt(index, this.#registers, { offset: QUEUE_NOTIFY, bytes: 2, value: index });
   }
 
   async setConfigInterrupt(interrupt: number | undefined): Promise<void> {
-    if (this.#vectors) await this.#setVector(CONFIG_MSIX_VECTOR, 'the configuration', interrupt);
+    if (this.#vectors) await this.writeVector(this.#registers, CONFIG_MSIX_VECTOR, 'the configuration', interrupt);
   }
 
-  async readInterruptStatus(): Promise<number> {
-    const status = await this.#registers.read(ISR_STATUS, 1);
-    await this.interrupts?.rearm?.();
-    return status;
-  }
-
-  shareMemory(): Promise<void> {
-    return this.#pci.shareMemory();
-  }
-
-  withdrawMemory(): Promise<void> {
-    return this.#pci.withdrawMemory();
-  }
-
-  onGone(listener: (reason: string) => void): void {
-    this.#pci.onGone(listener);
-  }
-
-  async close(): Promise<void> {
-    this.#closeRelays();
-    await this.#pci.close();
+  readInterruptStatus(): Promise<number> {
+    return this.takeInterruptStatus(this.#registers, ISR_STATUS);
   }
 
   /** The registers of the vectors are there only while MSI-X is on, and move the configuration. */
@@ -210,39 +163,7 @@ export class VirtioLegacy implements VirtioTransport {
     };
   }
 
-  #physical(): PhysicalAddresses | undefined {
-    return this.#pci.physicalAddresses();
-  }
-
   #configuration(): number {
     return this.#vectors ? CONFIG_WITH_MSIX : CONFIG_WITHOUT_MSIX;
-  }
-
-  async #setVector(register: number, what: string, interrupt: number | undefined): Promise<void> {
-    const wanted = interrupt ?? NO_VECTOR;
-    await this.#registers.write(register, 2, wanted);
-    const kept = await this.#registers.read(register, 2);
-    if (wanted === NO_VECTOR || kept === wanted) return;
-    throw new VirtioError(`${this.name}: the device does not take interrupt ${String(wanted)} for ${what}`, { code: 'EBUSY' });
-  }
-
-  async #notification(index: number): Promise<Notification> {
-    const { direct } = this.#registers;
-    const register = { bytes: 2, value: index } as const;
-    if (direct?.kind === 'mapped') return { kind: 'register', offset: direct.arenaOffset + QUEUE_NOTIFY, ...register };
-    if (direct?.kind === 'file') return { kind: 'file', fd: direct.fd, position: direct.position + QUEUE_NOTIFY, ...register };
-    this.#closeRelay(index);
-    const relay = await this.#pci.relay(() => this.#registers.write(QUEUE_NOTIFY, 2, index));
-    this.#relays.set(index, relay);
-    return { kind: 'descriptor', fd: relay.fd };
-  }
-
-  #closeRelay(index: number): void {
-    this.#relays.get(index)?.close();
-    this.#relays.delete(index);
-  }
-
-  #closeRelays(): void {
-    for (const index of [...this.#relays.keys()]) this.#closeRelay(index);
   }
 }

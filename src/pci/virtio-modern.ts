@@ -7,15 +7,15 @@
  *                                            \--- device configuration: address, link, queue pairs, MTU
  * @module
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { RingPlace, TransportInterrupts, VirtioTransport } from '../backend/virtio-transport.ts';
 import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_NOTIF_CONFIG_DATA, VIRTIO_F_NOTIFICATION_DATA } from '../backend/virtio-features.ts';
 import type { Notification } from '../ring/notification.ts';
-import type { DeviceAddress, PhysicalAddresses } from '../ring/physical-addresses.ts';
+import type { PhysicalAddresses } from '../ring/physical-addresses.ts';
 import { VirtioError } from '../system/error.ts';
 import { findVirtioStructures, type VirtioStructures } from './capabilities.ts';
 import { readConfiguration, writeConfiguration } from './device-configuration.ts';
 import type { PciFunction, Width } from './pci-function.ts';
+import { CONFIG_TRIES, VirtioPciTransport } from './virtio-pci-transport.ts';
 
 /** struct virtio_pci_common_cfg (4.1.4.3). */
 const COMMON = {
@@ -44,43 +44,28 @@ const COMMON = {
 
 type CommonField = keyof typeof COMMON;
 
-const NO_VECTOR = 0xffff;
 /** What registers read as when the device is gone. */
 const GONE_STATUS = 0xff;
 const FEATURE_WORDS = 2;
-const RESET_MILLISECONDS = 5000;
-/** Reads of the configuration that another one may spoil (4.1.4.3.1: the generation). */
-const CONFIG_TRIES = 100;
 
 export interface VirtioModernOptions {
   /** Time for a reset; default 5000. */
   readonly resetMilliseconds?: number | undefined;
 }
 
-interface Relay {
-  readonly fd: number;
-  close(): void;
-}
-
-export class VirtioModern implements VirtioTransport {
-  readonly name: string;
+export class VirtioModern extends VirtioPciTransport implements VirtioTransport {
   readonly legacy = false;
-  readonly addressHigh: number;
   readonly interrupts: TransportInterrupts | undefined;
-  readonly #pci: PciFunction;
   readonly #structures: VirtioStructures;
-  readonly #resetMilliseconds: number;
-  readonly #relays = new Map<number, Relay>();
+  readonly #resetMilliseconds: number | undefined;
   #features = 0n;
   /** Of the features that it offers: without it, it is told physical addresses (6.1). */
   #accessPlatform = false;
 
   private constructor(pci: PciFunction, structures: VirtioStructures, options: VirtioModernOptions) {
-    this.#pci = pci;
+    super(pci);
     this.#structures = structures;
-    this.#resetMilliseconds = options.resetMilliseconds ?? RESET_MILLISECONDS;
-    this.name = pci.name;
-    this.addressHigh = pci.addressHigh;
+    this.#resetMilliseconds = options.resetMilliseconds;
     this.interrupts = pci.interrupts;
   }
 
@@ -92,14 +77,6 @@ export class VirtioModern implements VirtioTransport {
   static async open(pci: PciFunction, options: VirtioModernOptions = {}): Promise<VirtioModern | undefined> {
     const structures = await findVirtioStructures(pci);
     return structures === undefined ? undefined : new VirtioModern(pci, structures, options);
-  }
-
-  get physicalAddresses(): number {
-    return this.#physical()?.table ?? 0;
-  }
-
-  addressOf(offset: number): DeviceAddress {
-    return this.#physical()?.addressOf(offset) ?? { low: offset, high: this.addressHigh };
   }
 
   async readFeatures(): Promise<bigint> {
@@ -137,12 +114,12 @@ export class VirtioModern implements VirtioTransport {
     await this.writeStatus(0);
     const done = async (): Promise<boolean> => (await this.readStatus()) === 0;
     try {
-      await this.#until('the device does not reset', done);
+      await this.until('the device does not reset', done, this.#resetMilliseconds);
     } catch (error) {
       // one that is stuck may still obey the bus
-      if (!(error instanceof VirtioError) || error.code !== 'ETIMEDOUT' || !(await this.#pci.reset()) || !(await done())) throw error;
+      if (!(error instanceof VirtioError) || error.code !== 'ETIMEDOUT' || !(await this.pci.reset()) || !(await done())) throw error;
     }
-    this.#closeRelays();
+    this.closeRelays();
     this.#features = 0n;
   }
 
@@ -153,9 +130,7 @@ export class VirtioModern implements VirtioTransport {
       const content = await readConfiguration(registers, 0, offset, bytes);
       if ((await this.#read('config_generation')) === generation) return content;
     }
-    throw new VirtioError(`${this.name}: its configuration changes all the time: no two reads of ${String(CONFIG_TRIES)} agree`, {
-      code: 'EPROTO',
-    });
+    throw this.restless();
   }
 
   async writeConfig(offset: number, bytes: Uint8Array): Promise<void> {
@@ -202,38 +177,24 @@ export class VirtioModern implements VirtioTransport {
   async resetRing(index: number): Promise<void> {
     await this.#write('queue_select', index);
     await this.#write('queue_reset', 1);
-    await this.#until(
+    await this.until(
       `the device does not give ring ${String(index)} back`,
       async () => (await this.#read('queue_reset')) === 0 && (await this.#read('queue_enable')) === 0,
+      this.#resetMilliseconds,
     );
-    this.#closeRelay(index);
+    this.closeRelay(index);
   }
 
   async setConfigInterrupt(interrupt: number | undefined): Promise<void> {
     await this.#setVector('config_msix_vector', 'the configuration', interrupt);
   }
 
-  async readInterruptStatus(): Promise<number> {
-    const status = await this.#structures.isr.read(0, 1);
-    await this.interrupts?.rearm?.();
-    return status;
+  readInterruptStatus(): Promise<number> {
+    return this.takeInterruptStatus(this.#structures.isr, 0);
   }
 
-  shareMemory(): Promise<void> {
-    return this.#pci.shareMemory();
-  }
-
-  withdrawMemory(): Promise<void> {
-    return this.#pci.withdrawMemory();
-  }
-
-  onGone(listener: (reason: string) => void): void {
-    this.#pci.onGone(listener);
-  }
-
-  async close(): Promise<void> {
-    this.#closeRelays();
-    await this.#pci.close();
+  protected override physical(): PhysicalAddresses | undefined {
+    return this.#accessPlatform && this.pci.translated ? undefined : super.physical();
   }
 
   async #read(field: CommonField): Promise<number> {
@@ -246,10 +207,6 @@ export class VirtioModern implements VirtioTransport {
     await this.#structures.common.write(offset, width, value);
   }
 
-  #physical(): PhysicalAddresses | undefined {
-    return this.#accessPlatform && this.#pci.translated ? undefined : this.#pci.physicalAddresses();
-  }
-
   /** As two words: 64-bit accesses are not for every device (4.1.3.1). */
   async #writeAddress(field: 'queue_desc' | 'queue_driver' | 'queue_device', offset: number): Promise<void> {
     const { low, high } = this.addressOf(offset);
@@ -259,12 +216,8 @@ export class VirtioModern implements VirtioTransport {
 
   async #setVector(field: 'queue_msix_vector' | 'config_msix_vector', what: string, interrupt: number | undefined): Promise<void> {
     // a line has no vectors; the register is not looked at then
-    const wanted = interrupt === undefined || this.interrupts?.kind === 'line' ? NO_VECTOR : interrupt;
-    await this.#write(field, wanted);
-    const kept = await this.#read(field);
-    if (wanted === NO_VECTOR || kept === wanted) return;
-    // the device lacks the resources for it (4.1.5.1.2)
-    throw new VirtioError(`${this.name}: the device does not take interrupt ${String(wanted)} for ${what}`, { code: 'EBUSY' });
+    const vector = this.interrupts?.kind === 'line' ? undefined : interrupt;
+    await this.writeVector(this.#structures.common, COMMON[field][0], what, vector);
   }
 
   /** How ring `index`, which is selected, is notified (4.1.4.4, 4.1.5.2). */
@@ -279,38 +232,12 @@ export class VirtioModern implements VirtioTransport {
         { code: 'EPROTO' },
       );
     }
-    const { direct } = notify;
-    if (direct?.kind === 'mapped') return { kind: 'register', offset: direct.arenaOffset + offset, bytes, value };
-    if (direct?.kind === 'file') return { kind: 'file', fd: direct.fd, position: direct.position + offset, bytes, value };
-    this.#closeRelay(index);
-    const target = notify.address === undefined ? undefined : { address: notify.address + offset, value };
-    const relay = await this.#pci.relay(() => notify.write(offset, bytes, value), target);
-    this.#relays.set(index, relay);
-    return { kind: 'descriptor', fd: relay.fd };
+    return this.notificationAt(index, notify, { offset, bytes, value });
   }
 
   #deviceConfiguration(): NonNullable<VirtioStructures['device']> {
     const { device } = this.#structures;
     if (device === undefined) throw new VirtioError(`${this.name}: the device has no configuration of its own`, { code: 'EPROTO' });
     return device;
-  }
-
-  async #until(complaint: string, done: () => Promise<boolean>): Promise<void> {
-    const end = Date.now() + this.#resetMilliseconds;
-    while (!(await done())) {
-      if (Date.now() >= end) {
-        throw new VirtioError(`${this.name}: ${complaint} within ${String(this.#resetMilliseconds / 1000)} s`, { code: 'ETIMEDOUT' });
-      }
-      await sleep(1);
-    }
-  }
-
-  #closeRelay(index: number): void {
-    this.#relays.get(index)?.close();
-    this.#relays.delete(index);
-  }
-
-  #closeRelays(): void {
-    for (const index of [...this.#relays.keys()]) this.#closeRelay(index);
   }
 }
