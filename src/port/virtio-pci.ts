@@ -30,7 +30,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   if (args.flag('vectorized', false)) throw refused('vectorized=1: there is no vectorized path yet');
   if (args.flag('packed_vq', false)) throw refused('packed_vq=1: packed rings are not supported yet');
   const { arena, log, gracePeriod, iovaMode } = context;
-  const port = new VirtioPort(context, {
+  return VirtioPort.open(context, {
     id,
     name,
     devargs: devargs.text,
@@ -57,13 +57,6 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
         gracePeriod,
       }),
   });
-  try {
-    await port.probe();
-  } catch (error) {
-    await port.close();
-    throw error;
-  }
-  return port;
 }
 
 export const virtioPci: PortDriver = { name: 'net_virtio', aliases: [], serves: false, agreesOnQueues: false, create };

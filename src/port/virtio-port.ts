@@ -132,7 +132,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #rssTypes = RSS_IP;
   #rssTable: readonly number[] = [];
 
-  constructor(context: PortContext, options: VirtioPortOptions) {
+  private constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
     this.#options = options;
     this.#backend = options.makeBackend({
@@ -187,11 +187,17 @@ export class VirtioPort extends BasePort<DriverQueue> {
     };
   }
 
-  /** Looks for the device. @throws VirtioError when there is none and none is waited for */
-  async probe(): Promise<void> {
-    const offer = await this.#backend.open();
-    if (offer === undefined) return;
-    await this.#take(offer);
+  /** Makes a port and looks for its device. @throws VirtioError when there is none and none is waited for; the port is closed then */
+  static async open(context: PortContext, options: VirtioPortOptions): Promise<VirtioPort> {
+    const port = new VirtioPort(context, options);
+    try {
+      const offer = await port.#backend.open();
+      if (offer !== undefined) await port.#take(offer);
+    } catch (error) {
+      await port.close();
+      throw error;
+    }
+    return port;
   }
 
   override async setMtu(mtu: number): Promise<void> {

@@ -137,7 +137,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     });
   }
   const mac = args.mac('mac');
-  const port = new VirtioPort(context, {
+  return VirtioPort.open(context, {
     id,
     name,
     devargs: devargs.text,
@@ -164,13 +164,6 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
         gracePeriod,
       }),
   });
-  try {
-    await port.probe();
-  } catch (error) {
-    await port.close();
-    throw error;
-  }
-  return port;
 }
 
 export const virtioQtest: PortDriver = {

@@ -97,7 +97,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
       : kind === 'vhost-vdpa'
         ? new VhostVdpa({ arena, path, queueSize, mac, events, log, gracePeriod })
         : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
-  const port = new VirtioPort(context, {
+  return VirtioPort.open(context, {
     id,
     name,
     devargs: devargs.text,
@@ -112,13 +112,6 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
     makeBackend,
   });
-  try {
-    await port.probe();
-  } catch (error) {
-    await port.close();
-    throw error;
-  }
-  return port;
 }
 
 export const virtioUser: PortDriver = { name: 'virtio_user', aliases: ['net_virtio_user'], serves: false, agreesOnQueues: true, create };

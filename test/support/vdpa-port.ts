@@ -24,7 +24,7 @@ export async function portOnModel(
 ): Promise<VdpaPort> {
   const { context } = bench;
   const model = new VdpaModel(context.arena, options);
-  const port = new VirtioPort(context, {
+  const port = await VirtioPort.open(context, {
     id: 0,
     name: 'virtio_user0',
     devargs: '',
@@ -48,7 +48,6 @@ export async function portOnModel(
       }),
     ...portOptions,
   });
-  await port.probe();
   return { port, model };
 }
 
