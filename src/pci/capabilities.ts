@@ -17,6 +17,8 @@ export const PCI_COMMAND_IO = 0x1;
 export const PCI_COMMAND_MEMORY = 0x2;
 export const PCI_COMMAND_MASTER = 0x4;
 export const PCI_COMMAND_INTX_DISABLE = 0x400;
+/** The function answers at its BARs. */
+export const PCI_COMMAND_DECODE = PCI_COMMAND_IO | PCI_COMMAND_MEMORY;
 const PCI_STATUS_CAPABILITY_LIST = 0x10;
 /** Behind the header, and the end of what the list may use. */
 const FIRST_CAPABILITY = 0x40;
@@ -81,6 +83,13 @@ export async function readCapabilities(name: string, config: Registers): Promise
     offset = (await config.read(offset + 1, 1)) & 0xfc;
   }
   return found;
+}
+
+/** Sets and clears bits of the command register. */
+export async function changeCommand(config: Registers, set: number, clear: number): Promise<void> {
+  const command = await config.read(PCI_COMMAND, 2);
+  const wanted = (command & ~clear) | set;
+  if (wanted !== command) await config.write(PCI_COMMAND, 2, wanted);
 }
 
 /** Where a structure of virtio's is: its capability, read and not yet believed. */

@@ -12,23 +12,15 @@ import { realDeviceFiles, type DeviceFiles } from '../system/device-files.ts';
 import { VirtioError } from '../system/error.ts';
 import { signalEventFd } from '../system/event-fd.ts';
 import { systemError } from '../system/ffi.ts';
-import { PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from './capabilities.ts';
+import { changeCommand, PCI_COMMAND_DECODE, PCI_COMMAND_INTX_DISABLE, PCI_COMMAND_MASTER } from './capabilities.ts';
 import { fileRegisters } from './file-registers.ts';
 import { mapBar } from './mapped-registers.ts';
-import type { IovaMode, PciFunction, Registers } from './pci-function.ts';
-import type { PciDevice } from './sysfs.ts';
+import type { PciFunction, Registers } from './pci-function.ts';
+import type { HostFunctionOptions, PciDevice } from './sysfs.ts';
 
 const UIO_DRIVER = 'uio_pci_generic';
 const CONFIG_BYTES = 256;
 const PAGE = 4096;
-
-export interface SysfsFunctionOptions {
-  readonly arena: Arena;
-  readonly device: PciDevice;
-  readonly iovaMode?: IovaMode | undefined;
-  /** Default: the real system calls. */
-  readonly system?: DeviceFiles | undefined;
-}
 
 export class SysfsFunction implements PciFunction {
   readonly name: string;
@@ -42,14 +34,14 @@ export class SysfsFunction implements PciFunction {
   readonly #files: number[] = [];
   readonly #bars = new Map<number, Registers>();
   readonly #unmaps: (() => void)[] = [];
-  #command: number | undefined;
+  #shared = false;
   #endWatch: (() => void) | undefined;
   #open = true;
 
   /**
    * @throws VirtioError when its files cannot be opened: only root may; EINVAL for arena offsets, which nothing translates here
    */
-  constructor(options: SysfsFunctionOptions) {
+  constructor(options: HostFunctionOptions) {
     const { arena, device } = options;
     this.name = device.address;
     if (options.iovaMode === 'va') {
@@ -92,16 +84,14 @@ export class SysfsFunction implements PciFunction {
   }
 
   async shareMemory(): Promise<void> {
-    const command = await this.config.read(PCI_COMMAND, 2);
-    this.#command ??= command;
-    await this.config.write(PCI_COMMAND, 2, command | PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+    await changeCommand(this.config, PCI_COMMAND_DECODE | PCI_COMMAND_MASTER, 0);
+    this.#shared = true;
   }
 
   async withdrawMemory(): Promise<void> {
-    if (this.#command === undefined) return;
-    const command = await this.config.read(PCI_COMMAND, 2);
-    await this.config.write(PCI_COMMAND, 2, command & ~PCI_COMMAND_MASTER);
-    this.#command = undefined;
+    if (!this.#shared) return;
+    await changeCommand(this.config, 0, PCI_COMMAND_MASTER);
+    this.#shared = false;
   }
 
   /** Nothing tells; registers that read as ones do. */
@@ -180,9 +170,7 @@ export class SysfsFunction implements PciFunction {
     };
   }
 
-  async #setLine(on: boolean): Promise<void> {
-    const command = await this.config.read(PCI_COMMAND, 2);
-    const wanted = on ? command & ~PCI_COMMAND_INTX_DISABLE : command | PCI_COMMAND_INTX_DISABLE;
-    if (wanted !== command) await this.config.write(PCI_COMMAND, 2, wanted);
+  #setLine(on: boolean): Promise<void> {
+    return changeCommand(this.config, on ? 0 : PCI_COMMAND_INTX_DISABLE, on ? PCI_COMMAND_INTX_DISABLE : 0);
   }
 }

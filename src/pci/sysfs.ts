@@ -4,7 +4,10 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import type { Arena } from '../memory/arena.ts';
+import type { DeviceFiles } from '../system/device-files.ts';
 import { parsePciAddress } from './address.ts';
+import type { IovaMode } from './pci-function.ts';
 
 export const VIRTIO_VENDOR_ID = 0x1af4;
 /** virtio 1.2, 4.1.2: a transitional network card, or one from before virtio 1.0; and a modern one. */
@@ -39,6 +42,15 @@ export interface PciDevice {
   readonly resources: readonly (PciResource | undefined)[];
   /** Interfaces that the kernel's driver made of it. */
   readonly interfaces: readonly string[];
+}
+
+/** A device of this machine to open, by way of vfio or of sysfs. */
+export interface HostFunctionOptions {
+  readonly arena: Arena;
+  readonly device: PciDevice;
+  readonly iovaMode?: IovaMode | undefined;
+  /** Default: the real system calls. */
+  readonly system?: DeviceFiles | undefined;
 }
 
 /** linux/ioport.h */

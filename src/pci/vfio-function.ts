@@ -35,23 +35,15 @@ import {
   type VfioDeviceInfo,
   type VfioRegion,
 } from '../system/vfio.ts';
-import { PCI_COMMAND, PCI_COMMAND_IO, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from './capabilities.ts';
+import { changeCommand, PCI_COMMAND_DECODE, PCI_COMMAND_MASTER } from './capabilities.ts';
 import { fileRegisters } from './file-registers.ts';
 import { mapBar, type MappedBar } from './mapped-registers.ts';
 import type { IovaMode, PciFunction, Registers } from './pci-function.ts';
-import { groupMembers, type PciDevice } from './sysfs.ts';
+import { groupMembers, type HostFunctionOptions, type PciDevice } from './sysfs.ts';
 import { VfioGroup, type VfioFile } from './vfio-group.ts';
 
 const BARS = 6;
 const MIN_PAGE = 4096;
-
-export interface VfioFunctionOptions {
-  readonly arena: Arena;
-  readonly device: PciDevice;
-  readonly iovaMode?: IovaMode | undefined;
-  /** Default: the real system calls. */
-  readonly system?: DeviceFiles | undefined;
-}
 
 export class VfioFunction implements PciFunction {
   readonly name: string;
@@ -76,7 +68,7 @@ export class VfioFunction implements PciFunction {
    * Opens the function; its driver must be vfio-pci (binding.ts says so with what to do).
    * @throws VirtioError
    */
-  constructor(options: VfioFunctionOptions) {
+  constructor(options: HostFunctionOptions) {
     const { device, arena } = options;
     this.name = device.address;
     this.#arena = arena;
@@ -130,7 +122,7 @@ export class VfioFunction implements PciFunction {
     if (!this.#group.noIommu) this.#group.map(this.#mappings());
     this.#shared = true;
     try {
-      await this.#command(PCI_COMMAND_MASTER, 0);
+      await changeCommand(this.config, PCI_COMMAND_DECODE | PCI_COMMAND_MASTER, 0);
     } catch (error) {
       await this.withdrawMemory();
       throw error;
@@ -141,7 +133,7 @@ export class VfioFunction implements PciFunction {
     if (!this.#shared) return;
     this.#shared = false;
     try {
-      await this.#command(0, PCI_COMMAND_MASTER);
+      await changeCommand(this.config, PCI_COMMAND_DECODE, PCI_COMMAND_MASTER);
     } finally {
       if (!this.#group.noIommu) this.#group.unmap();
     }
@@ -222,12 +214,6 @@ export class VfioFunction implements PciFunction {
     const registers = mapped?.registers ?? this.#registers(region, `BAR ${String(index)}`);
     this.#bars.set(index, { registers, mapped });
     return registers;
-  }
-
-  async #command(set: number, clear: number): Promise<void> {
-    const command = await this.config.read(PCI_COMMAND, 2);
-    const wanted = (command & ~clear) | set | PCI_COMMAND_MEMORY | PCI_COMMAND_IO;
-    if (wanted !== command) await this.config.write(PCI_COMMAND, 2, wanted);
   }
 
   #irqCount(index: number): number {

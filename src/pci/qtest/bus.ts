@@ -5,7 +5,9 @@
  */
 import { VirtioError } from '../../system/error.ts';
 import {
+  changeCommand,
   PCI_COMMAND,
+  PCI_COMMAND_DECODE,
   PCI_COMMAND_INTX_DISABLE,
   PCI_COMMAND_IO,
   PCI_COMMAND_MASTER,
@@ -171,15 +173,13 @@ export class PciBus {
   /**
    * Takes a function away from whoever had it: no access to its BARs, none of its own to memory.
    */
-  async silence(config: Registers): Promise<void> {
-    const command = await config.read(PCI_COMMAND, 2);
-    await config.write(PCI_COMMAND, 2, command & ~(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER));
+  silence(config: Registers): Promise<void> {
+    return changeCommand(config, 0, PCI_COMMAND_DECODE | PCI_COMMAND_MASTER);
   }
 
   /** Lets a function reach memory, and send messages, or takes that back. */
-  async letMaster(config: Registers, on: boolean): Promise<void> {
-    const command = await config.read(PCI_COMMAND, 2);
-    await config.write(PCI_COMMAND, 2, on ? command | PCI_COMMAND_MASTER : command & ~PCI_COMMAND_MASTER);
+  letMaster(config: Registers, on: boolean): Promise<void> {
+    return changeCommand(config, on ? PCI_COMMAND_MASTER : 0, on ? 0 : PCI_COMMAND_MASTER);
   }
 
   /** Sizes the BARs of a function, places and opens them; the one of `elsewhere` at the address given there, which its driver chose. */
@@ -212,9 +212,8 @@ export class PciBus {
       if (is64) await config.write(register + 4, 4, Math.floor((bar?.address ?? 0) / 2 ** 32));
       if (is64) index++;
     }
-    const command = (await config.read(PCI_COMMAND, 2)) & ~PCI_COMMAND_INTX_DISABLE;
     const io = [...placed.values()].some(({ kind }) => kind === 'io') ? PCI_COMMAND_IO : 0;
-    await config.write(PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | io);
+    await changeCommand(config, PCI_COMMAND_MEMORY | io, PCI_COMMAND_INTX_DISABLE);
     return placed;
   }
 
