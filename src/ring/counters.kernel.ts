@@ -3,6 +3,7 @@
  * @module
  */
 import { ld32, ldu16, ldu32, st32 } from '../memory/access.ts';
+import { MBUF_DATA, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { Q_BROADCAST, Q_BYTES, Q_MULTICAST, Q_PACKETS, Q_SIZES } from './queue-layout.ts';
 
 /** Adds to one counter. */
@@ -41,4 +42,25 @@ export function countGroupAddress(queue: u32, data: u32): void {
   if ((low & 1) === 0) return;
   if (low === 0xffffffff && ldu16(data + 4) === 0xffff) count(queue + Q_BROADCAST, 1);
   else count(queue + Q_MULTICAST, 1);
+}
+
+/** Counts packets, one after the other, whose handles are at `from`. */
+export function countPackets(queue: u32, from: u32, packets: u32): void {
+  let bytes: u32 = 0;
+  let runLength: u32 = 0;
+  let run: u32 = 0;
+  for (let index: u32 = 0; index < packets; index++) {
+    const packet: u32 = ld32(from + (index << 2));
+    const length: u32 = ld32(packet + MBUF_LENGTH);
+    bytes += length;
+    if (length !== runLength) {
+      if (run !== 0) countSizes(queue, runLength, run);
+      runLength = length;
+      run = 0;
+    }
+    run++;
+    countGroupAddress(queue, ld32(packet + MBUF_DATA));
+  }
+  countSizes(queue, runLength, run);
+  countBurst(queue, packets, bytes);
 }

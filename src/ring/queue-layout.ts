@@ -24,13 +24,16 @@ export const Q_ADDRESS_HIGH: u32 = 32;
 export const Q_POOL: u32 = 36;
 /** u32: cache slot of the lcore that owns the queue. */
 export const Q_LCORE: u32 = 40;
-/** u32: u16 index that this side writes next: avail.idx for the driver, used.idx for the device. */
+/**
+ * u32: u16 index that this side writes next: avail.idx for the driver, used.idx for the device. Packed: the position (packed-layout.ts)
+ * of the next descriptor that this side writes.
+ */
 export const Q_OWN_INDEX: u32 = 44;
-/** u32: u16 index up to which this side has handled what the other wrote. */
+/** u32: u16 index up to which this side has handled what the other wrote. Packed: the position of the next descriptor of the other's to look at. */
 export const Q_HANDLED: u32 = 48;
-/** u32: u16 index of the other side when last read; it is read again only when this one promises too little. */
+/** u32: split: u16 index of the other side when last read; it is read again only when this one promises too little. */
 export const Q_SEEN: u32 = 52;
-/** u32: driver: position in the ring of free descriptors where the next one is taken. */
+/** u32: driver: position in the ring of free descriptors (packed: of free buffer ids) where the next one is taken. */
 export const Q_FREE_HEAD: u32 = 56;
 /** u32: driver: how many descriptors are free. */
 export const Q_FREE: u32 = 60;
@@ -40,7 +43,7 @@ export const Q_SHADOW: u32 = 64;
 export const Q_FREE_RING: u32 = 68;
 /** u32: driver: published memory for headers that find no headroom, 32 bytes a descriptor. */
 export const Q_HEADERS: u32 = 72;
-/** u32: offset of scratch room: Q_SIZE + 1024 words for the driver, 1040 for the device. */
+/** u32: offset of scratch room: Q_SIZE + 1024 words for the driver, DEVICE_SCRATCH_BYTES for the device. */
 export const Q_SCRATCH: u32 = 76;
 /** u32: device: offset of the table of the peer's memory regions. */
 export const Q_REGIONS: u32 = 80;
@@ -52,8 +55,10 @@ export const Q_NOTIFY_FD: u32 = 88;
 export const Q_PORT: u32 = 92;
 /** u32: driver, in-order receive: entries of a batch whose used element was left out by the device. */
 export const Q_BATCH: u32 = 96;
-/** u32: driver, in-order receive: elements that the device left out of that batch. */
+/** u32: driver, in-order receive, split: elements that the device left out of that batch. */
 export const Q_BATCH_SKIPPED: u32 = 100;
+/** u32: driver, in-order receive, packed: bytes in the batch's last buffer. */
+export const Q_BATCH_LENGTH: u32 = 100;
 /** u32: sink of the words read ahead, so that no compiler leaves the reads out. */
 export const Q_TOUCH: u32 = 104;
 /**
@@ -97,6 +102,8 @@ export const Q_NOTIFY_POSITION_HIGH: u32 = 272;
 export const Q_INTERRUPT_FD: u32 = 276;
 /** u32: eventfd that wakes the lcore which may be asleep on the queue; 0xffffffff when there is none. */
 export const Q_WAKE_FD: u32 = 280;
+/** u32: driver, packed: position in the ring of free buffer ids where the next one is given back. */
+export const Q_FREE_TAIL: u32 = 284;
 /** u32: driver: offset of the table of physical addresses (physical-address.kernel.ts), where the device is told those; 0: it is not. */
 export const Q_PHYSICAL: u32 = 316;
 export const Q_BYTES_TOTAL: u32 = 320;
@@ -112,6 +119,10 @@ export const QUEUE_MERGEABLE: u32 = 1;
 export const QUEUE_IN_ORDER: u32 = 2;
 /** VIRTIO_F_RING_PACKED was negotiated. */
 export const QUEUE_PACKED: u32 = 4;
+/** VIRTIO_F_EVENT_IDX was negotiated. */
+export const QUEUE_EVENT_IDX: u32 = 8;
+/** VIRTIO_F_INDIRECT_DESC was negotiated. */
+export const QUEUE_INDIRECT: u32 = 16;
 
 /** The other side's index ran further ahead than the ring is long. */
 export const QUEUE_ERROR_INDEX: u32 = 1;

@@ -3,28 +3,17 @@
  * driver are told in split-device-ring.kernel.ts.
  * @module
  */
-import { copyBytes, copyPacket, ld16, ld32, st16, st32, touch } from '../memory/access.ts';
-import {
-  MBUF_BUFFER,
-  MBUF_DATA,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_NEXT,
-  MBUF_PORT,
-  MBUF_ROOM,
-  MBUF_SEGMENTS,
-  MBUF_SEGMENT_LENGTH,
-} from '../memory/mbuf-layout.ts';
+import { copyPacket, ld16, ld32, st16, st32, touch } from '../memory/access.ts';
+import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_NEXT, MBUF_PORT, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
+import { FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, gatherPieces } from './pieces.kernel.ts';
 import {
   QUEUE_DISABLED,
-  QUEUE_ERROR_ADDRESS,
-  QUEUE_ERROR_CHAIN,
   QUEUE_ERROR_ID,
   QUEUE_RUNNING,
   Q_AVAILABLE,
@@ -52,29 +41,15 @@ import {
   REGION_OFFSET,
   REGION_SIZE,
 } from './queue-layout.ts';
-import { PACKET_LIMIT, availableAhead, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
+import { availableAhead, collectChain, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
 import {
   AVAILABLE_RING,
   DESCRIPTOR_ADDRESS_HIGH,
   DESCRIPTOR_ADDRESS_LOW,
   DESCRIPTOR_BYTES,
   DESCRIPTOR_FLAGS,
-  DESCRIPTOR_F_INDIRECT,
-  DESCRIPTOR_F_NEXT,
-  DESCRIPTOR_F_WRITE,
   DESCRIPTOR_LENGTH,
 } from './split-layout.ts';
-
-/** Where in the scratch room a single handle is put, behind what readAhead() leaves for a burst of 512. */
-const ONE_HANDLE: u32 = 4096;
-/** Where the header of a chain is gathered, behind that. */
-const GATHERED_HEADER: u32 = 4112;
-
-/** Outcomes of one packet. */
-const TAKEN: u32 = 0;
-const DROPPED: u32 = 1;
-const NO_MEMORY: u32 = 2;
-const BROKEN: u32 = 3;
 
 /**
  * First pass over a burst: reads every descriptor once, checks it, and reads a word of the packet, so that the cache lines
@@ -113,89 +88,6 @@ function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u3
     st32(scratch + (index << 3) + 4, length - header);
   }
   st32(queue + Q_TOUCH, sum);
-}
-
-/** Copies `length` bytes to the end of a packet of `to`, adding segments; returns the last segment, or 0 without memory. */
-function append(queue: u32, packet: u32, segment: u32, from: u32, length: u32): u32 {
-  let last: u32 = segment;
-  let source: u32 = from;
-  let left: u32 = length;
-  while (left !== 0) {
-    const filled: u32 = ld32(last + MBUF_SEGMENT_LENGTH);
-    const data: u32 = ld32(last + MBUF_DATA);
-    const room: u32 = ld32(last + MBUF_BUFFER) + ld32(last + MBUF_ROOM) - data - filled;
-    if (room === 0) {
-      const scratch: u32 = ld32(queue + Q_SCRATCH) + ONE_HANDLE;
-      if (mbufAllocate(ld32(queue + Q_POOL), ld32(queue + Q_LCORE), scratch, 1) === 0) return 0;
-      const more: u32 = ld32(scratch);
-      st32(more + MBUF_SEGMENT_LENGTH, 0);
-      st32(last + MBUF_NEXT, more);
-      st16(packet + MBUF_SEGMENTS, ld16(packet + MBUF_SEGMENTS) + 1);
-      last = more;
-      continue;
-    }
-    const part: u32 = left < room ? left : room;
-    copyBytes(data + filled, source, part);
-    st32(last + MBUF_SEGMENT_LENGTH, filled + part);
-    source += part;
-    left -= part;
-  }
-  return last;
-}
-
-/** Takes a packet out of a chain of descriptors; its first mbuf is `packet`. Returns an outcome. */
-function takeChain(queue: u32, packet: u32, head: u32, mask: u32, header: u32): u32 {
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  let skip: u32 = header;
-  let length: u32 = 0;
-  let last: u32 = packet;
-  let index: u32 = head;
-  let outcome: u32 = TAKEN;
-  st32(packet + MBUF_SEGMENT_LENGTH, 0);
-  for (let links: u32 = 0; ; links++) {
-    if (index > mask || links > mask) {
-      giveUp(queue, index > mask ? QUEUE_ERROR_ID : QUEUE_ERROR_CHAIN);
-      return BROKEN;
-    }
-    const descriptor: u32 = table + index * DESCRIPTOR_BYTES;
-    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
-    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
-    const bytes: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
-    const flagsAndNext: u32 = ld32(descriptor + DESCRIPTOR_FLAGS);
-    if ((flagsAndNext & (DESCRIPTOR_F_WRITE | DESCRIPTOR_F_INDIRECT)) !== 0) {
-      giveUp(queue, QUEUE_ERROR_CHAIN);
-      return BROKEN;
-    }
-    if (outcome === TAKEN && bytes !== 0) {
-      const source: u32 = translate(regions, low, high, bytes);
-      if (source === 0) {
-        giveUp(queue, QUEUE_ERROR_ADDRESS);
-        return BROKEN;
-      }
-      if (bytes > PACKET_LIMIT || length + bytes > PACKET_LIMIT) {
-        outcome = DROPPED;
-      } else {
-        const skipped: u32 = skip < bytes ? skip : bytes;
-        if (skipped !== 0) copyBytes(ld32(queue + Q_SCRATCH) + GATHERED_HEADER + header - skip, source, skipped);
-        skip -= skipped;
-        length += bytes - skipped;
-        if (bytes !== skipped) {
-          last = append(queue, packet, last, source + skipped, bytes - skipped);
-          if (last === 0) outcome = NO_MEMORY;
-        }
-      }
-    }
-    if ((flagsAndNext & DESCRIPTOR_F_NEXT) === 0) break;
-    index = flagsAndNext >>> 16;
-  }
-  if (outcome !== TAKEN) return outcome;
-  // a chain that is no longer than the header holds no packet
-  if (length === 0) return DROPPED;
-  st32(packet + MBUF_LENGTH, length);
-  const offloads: u32 = ld32(queue + Q_OFFLOADS);
-  if (offloads !== 0 && readNetHeader(ld32(queue + Q_SCRATCH) + GATHERED_HEADER, packet, offloads) === 0) return DROPPED;
-  return TAKEN;
 }
 
 /** Consumes what the driver sends on a ring that is started but disabled (vhost-user, "Ring states"). */
@@ -271,8 +163,9 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
       st32(packet + MBUF_SEGMENT_LENGTH, size);
       if (offloads !== 0 && readNetHeader(source - header, packet, offloads) === 0) size = 0;
     } else {
-      const outcome: u32 = takeChain(queue, packet, head, mask, header);
-      if (outcome === BROKEN) break;
+      const found: u32 = collectChain(queue, head, 0, scratch + SCRATCH_PIECES, 0);
+      if (found === FAILED) break;
+      const outcome: u32 = gatherPieces(queue, packet, scratch + SCRATCH_PIECES, found, header);
       if (outcome === NO_MEMORY) {
         // the packet stays in the ring; what was gathered goes back below
         count(queue + Q_NO_MBUF, 1);

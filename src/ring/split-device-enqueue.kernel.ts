@@ -3,18 +3,16 @@
  * driver are told in split-device-ring.kernel.ts.
  * @module
  */
-import { copyBytes, copyPacket, ld16, ld32, ldu32, st16, st32, stu16, stu32 } from '../memory/access.ts';
-import { MBUF_DATA, MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_SEGMENT_LENGTH, MBUF_WORK } from '../memory/mbuf-layout.ts';
+import { copyPacket, ld16, ld32, ldu32, st32, stu32 } from '../memory/access.ts';
+import { MBUF_DATA, MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-layout.ts';
 import { packetsFree } from '../memory/mempool.kernel.ts';
-import { writeNetHeader } from '../net/net-header.kernel.ts';
-import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { putReceivedHeader, writeReceivedHeader } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
+import { FAILED, PIECES, SCRATCH_PIECES, spreadPacket } from './pieces.kernel.ts';
 import {
-  QUEUE_ERROR_ADDRESS,
   QUEUE_ERROR_CHAIN,
-  QUEUE_ERROR_ID,
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
   Q_AVAILABLE,
@@ -33,87 +31,17 @@ import {
   Q_TOUCH,
   Q_USED,
 } from './queue-layout.ts';
-import { PACKET_LIMIT, availableAhead, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
+import { availableAhead, collectChain, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
 import {
   AVAILABLE_RING,
   DESCRIPTOR_ADDRESS_HIGH,
   DESCRIPTOR_ADDRESS_LOW,
   DESCRIPTOR_BYTES,
   DESCRIPTOR_FLAGS,
-  DESCRIPTOR_F_INDIRECT,
-  DESCRIPTOR_F_NEXT,
   DESCRIPTOR_F_WRITE,
   DESCRIPTOR_LENGTH,
 } from './split-layout.ts';
 import { isUnfinished } from './unfinished.kernel.ts';
-
-/** Writes a header without offloads; `buffers` is num_buffers (virtio 1.2, 5.1.6.4.1). */
-function writeHeader(header: u32, bytes: u32, buffers: u32): void {
-  if ((header & 3) === 0) {
-    if (ld32(header) !== 0) st32(header, 0);
-    if (ld32(header + 4) !== 0) st32(header + 4, 0);
-    if (bytes !== NET_HEADER_BYTES) {
-      if (ld16(header + 8) !== 0) st16(header + 8, 0);
-    } else if (ld32(header + 8) !== (buffers << 16) >>> 0) st32(header + 8, (buffers << 16) >>> 0);
-    return;
-  }
-  stu32(header, 0);
-  stu32(header + 4, 0);
-  stu16(header + 8, 0);
-  if (bytes === NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, buffers);
-}
-
-/** Writes the header of any packet. */
-function putHeader(header: u32, bytes: u32, packet: u32, buffers: u32): void {
-  if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK) === 0) writeHeader(header, bytes, buffers);
-  else writeNetHeader(header, bytes, packet, buffers);
-}
-
-/**
- * Collects the writable pieces of the chain at `head` as (offset, length) pairs at `pieces`, until they hold `wanted`
- * bytes. Returns the number of pieces, or 0xffffffff after an error. Their sum is left in Q_TOUCH.
- */
-function collect(queue: u32, head: u32, mask: u32, pieces: u32, limit: u32): u32 {
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  let index: u32 = head;
-  let found: u32 = 0;
-  let sum: u32 = 0;
-  for (let links: u32 = 0; ; links++) {
-    if (index > mask || links > mask) {
-      giveUp(queue, index > mask ? QUEUE_ERROR_ID : QUEUE_ERROR_CHAIN);
-      return 0xffffffff;
-    }
-    const descriptor: u32 = table + index * DESCRIPTOR_BYTES;
-    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
-    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
-    const bytes: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
-    const flagsAndNext: u32 = ld32(descriptor + DESCRIPTOR_FLAGS);
-    if ((flagsAndNext & (DESCRIPTOR_F_WRITE | DESCRIPTOR_F_INDIRECT)) !== DESCRIPTOR_F_WRITE) {
-      giveUp(queue, QUEUE_ERROR_CHAIN);
-      return 0xffffffff;
-    }
-    if (bytes !== 0 && found < limit) {
-      const at: u32 = translate(regions, low, high, bytes);
-      if (at === 0) {
-        giveUp(queue, QUEUE_ERROR_ADDRESS);
-        return 0xffffffff;
-      }
-      st32(pieces + (found << 3), at);
-      st32(pieces + (found << 3) + 4, bytes);
-      // a sum beyond any packet needs no precision
-      sum = sum + bytes > PACKET_LIMIT || bytes > PACKET_LIMIT ? PACKET_LIMIT : sum + bytes;
-      found++;
-    }
-    if ((flagsAndNext & DESCRIPTOR_F_NEXT) === 0) break;
-    index = flagsAndNext >>> 16;
-  }
-  st32(queue + Q_TOUCH, sum);
-  return found;
-}
-
-/** Pieces that one packet may be spread over. */
-const PIECES: u32 = 512;
 
 /**
  * Puts one packet into as many of the driver's buffers as it needs and writes their used elements from `own` on.
@@ -123,7 +51,7 @@ function putPacket(queue: u32, packet: u32, handled: u32, ahead: u32, own: u32, 
   const header: u32 = ld32(queue + Q_HEADER);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const used: u32 = ld32(queue + Q_USED);
-  const pieces: u32 = ld32(queue + Q_SCRATCH);
+  const pieces: u32 = ld32(queue + Q_SCRATCH) + SCRATCH_PIECES;
   const most: u32 = (ld32(queue + Q_FEATURES) & QUEUE_MERGEABLE) !== 0 ? mask + 1 : 1;
   const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
   let buffers: u32 = 0;
@@ -133,12 +61,11 @@ function putPacket(queue: u32, packet: u32, handled: u32, ahead: u32, own: u32, 
     if (buffers === most || found >= PIECES) return 0xfffffffe;
     if (buffers === ahead) return 0;
     const head: u32 = ld16(entries + (((handled + buffers) & mask) << 1));
-    const more: u32 = collect(queue, head, mask, pieces + (found << 3), PIECES - found);
-    if (more === 0xffffffff) return more;
+    found = collectChain(queue, head, DESCRIPTOR_F_WRITE, pieces, found);
+    if (found === FAILED) return FAILED;
     const bytes: u32 = ld32(queue + Q_TOUCH);
     // the used elements become visible with the index only, so they can be written while it is not yet sure that the packet fits
     writeUsed(used, own + buffers, mask, head, wanted - room < bytes ? wanted - room : bytes);
-    found += more;
     room += bytes;
     buffers++;
   }
@@ -146,30 +73,8 @@ function putPacket(queue: u32, packet: u32, handled: u32, ahead: u32, own: u32, 
     giveUp(queue, QUEUE_ERROR_CHAIN);
     return 0xffffffff;
   }
-  putHeader(ld32(pieces), header, packet, buffers);
-  let piece: u32 = 0;
-  let to: u32 = ld32(pieces) + header;
-  let space: u32 = ld32(pieces + 4) - header;
-  let segment: u32 = packet;
-  while (segment !== 0) {
-    let from: u32 = ld32(segment + MBUF_DATA);
-    let left: u32 = ld32(segment + MBUF_SEGMENT_LENGTH);
-    while (left !== 0) {
-      if (space === 0) {
-        piece++;
-        if (piece >= found) break;
-        to = ld32(pieces + (piece << 3));
-        space = ld32(pieces + (piece << 3) + 4);
-      }
-      const part: u32 = left < space ? left : space;
-      copyBytes(to, from, part);
-      to += part;
-      space -= part;
-      from += part;
-      left -= part;
-    }
-    segment = ld32(segment + MBUF_NEXT);
-  }
+  putReceivedHeader(ld32(pieces), header, packet, buffers);
+  spreadPacket(packet, pieces, found, header);
   return buffers;
 }
 
@@ -226,30 +131,9 @@ function copyRun(queue: u32, from: u32, packets: u32): void {
   for (let index: u32 = 0; index < packets; index++) {
     const packet: u32 = ld32(from + (index << 2));
     const place: u32 = ld32(places + (index << 2));
-    writeHeader(place, header, 1);
+    writeReceivedHeader(place, header, 1);
     copyPacket(place + header, ld32(packet + MBUF_DATA), ld32(packet + MBUF_LENGTH));
   }
-}
-
-/** Counts packets that were put into the ring. */
-function countPackets(queue: u32, from: u32, packets: u32): void {
-  let bytes: u32 = 0;
-  let runLength: u32 = 0;
-  let run: u32 = 0;
-  for (let index: u32 = 0; index < packets; index++) {
-    const packet: u32 = ld32(from + (index << 2));
-    const length: u32 = ld32(packet + MBUF_LENGTH);
-    bytes += length;
-    if (length !== runLength) {
-      if (run !== 0) countSizes(queue, runLength, run);
-      runLength = length;
-      run = 0;
-    }
-    run++;
-    countGroupAddress(queue, ld32(packet + MBUF_DATA));
-  }
-  countSizes(queue, runLength, run);
-  countBurst(queue, packets, bytes);
 }
 
 /**

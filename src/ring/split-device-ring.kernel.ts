@@ -8,11 +8,43 @@
  */
 import { atomicLoad16, atomicStore16, ld32, st32 } from '../memory/access.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { QUEUE_ERROR_INDEX, Q_AVAILABLE, Q_HANDLED, Q_NOTIFY, Q_OWN_INDEX, Q_SEEN, Q_SIZE, Q_USED } from './queue-layout.ts';
-import { AVAILABLE_FLAGS, AVAILABLE_F_NO_INTERRUPT, AVAILABLE_INDEX, USED_ELEMENT_BYTES, USED_INDEX, USED_RING } from './split-layout.ts';
-
-/** Longest packet taken from a driver: 64 KiB of payload and headers before it. */
-export const PACKET_LIMIT: u32 = 65_535 + 64;
+import { translate } from './peer-memory.kernel.ts';
+import { FAILED, PIECES, addPiece } from './pieces.kernel.ts';
+import {
+  QUEUE_ERROR_ADDRESS,
+  QUEUE_ERROR_CHAIN,
+  QUEUE_ERROR_ID,
+  QUEUE_ERROR_INDEX,
+  QUEUE_INDIRECT,
+  Q_AVAILABLE,
+  Q_DESCRIPTORS,
+  Q_FEATURES,
+  Q_HANDLED,
+  Q_NOTIFY,
+  Q_OWN_INDEX,
+  Q_REGIONS,
+  Q_SEEN,
+  Q_SIZE,
+  Q_TOUCH,
+  Q_USED,
+} from './queue-layout.ts';
+import {
+  AVAILABLE_FLAGS,
+  AVAILABLE_F_NO_INTERRUPT,
+  AVAILABLE_INDEX,
+  DESCRIPTOR_ADDRESS_HIGH,
+  DESCRIPTOR_ADDRESS_LOW,
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_FLAGS,
+  DESCRIPTOR_F_INDIRECT,
+  DESCRIPTOR_F_NEXT,
+  DESCRIPTOR_F_WRITE,
+  DESCRIPTOR_LENGTH,
+  SPLIT_SIZE_LIMIT,
+  USED_ELEMENT_BYTES,
+  USED_INDEX,
+  USED_RING,
+} from './split-layout.ts';
 
 /** Entries of the available ring that are not handled yet; 0xffffffff after an error. */
 export function availableAhead(queue: u32): u32 {
@@ -37,4 +69,61 @@ export function publishUsed(queue: u32, index: u32): void {
   st32(queue + Q_OWN_INDEX, index);
   atomicStore16(ld32(queue + Q_USED) + USED_INDEX, index);
   if ((atomicLoad16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS) & AVAILABLE_F_NO_INTERRUPT) === 0) st32(queue + Q_NOTIFY, 1);
+}
+
+/**
+ * Walks the chain at `head`, and a table of indirect descriptors at its end (virtio 1.2, 2.7.5.3), and leaves its pieces at `pieces`
+ * behind the `before` that are there; their bytes in Q_TOUCH.
+ * @param direction DESCRIPTOR_F_WRITE: every descriptor must be for the device to write; 0: to read
+ * @returns pieces now, or FAILED
+ */
+export function collectChain(queue: u32, head: u32, direction: u32, pieces: u32, before: u32): u32 {
+  let table: u32 = ld32(queue + Q_DESCRIPTORS);
+  let entries: u32 = ld32(queue + Q_SIZE);
+  let nested: u32 = 0;
+  let index: u32 = head;
+  let found: u32 = before;
+  let links: u32 = 0;
+  st32(queue + Q_TOUCH, 0);
+  while (links < entries) {
+    if (index >= entries) {
+      giveUp(queue, QUEUE_ERROR_ID);
+      return FAILED;
+    }
+    const descriptor: u32 = table + index * DESCRIPTOR_BYTES;
+    const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
+    const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
+    const bytes: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
+    const flagsAndNext: u32 = ld32(descriptor + DESCRIPTOR_FLAGS);
+    if ((flagsAndNext & DESCRIPTOR_F_INDIRECT) !== 0) {
+      // WRITE is to be ignored here; a table in a table, or something behind it, there cannot be
+      const tableEntries: u32 = bytes / DESCRIPTOR_BYTES;
+      const odd: u32 = (bytes & (DESCRIPTOR_BYTES - 1)) | (flagsAndNext & DESCRIPTOR_F_NEXT) | nested;
+      if (odd !== 0 || tableEntries === 0 || tableEntries > SPLIT_SIZE_LIMIT || (ld32(queue + Q_FEATURES) & QUEUE_INDIRECT) === 0) {
+        giveUp(queue, QUEUE_ERROR_CHAIN);
+        return FAILED;
+      }
+      table = translate(ld32(queue + Q_REGIONS), low, high, bytes);
+      if (table === 0 || (table & 3) !== 0) {
+        giveUp(queue, QUEUE_ERROR_ADDRESS);
+        return FAILED;
+      }
+      entries = tableEntries;
+      nested = 1;
+      index = 0;
+      links = 0;
+      continue;
+    }
+    if ((flagsAndNext & DESCRIPTOR_F_WRITE) !== direction) {
+      giveUp(queue, QUEUE_ERROR_CHAIN);
+      return FAILED;
+    }
+    found = addPiece(queue, pieces, found, PIECES, low, high, bytes);
+    if (found === FAILED) return FAILED;
+    if ((flagsAndNext & DESCRIPTOR_F_NEXT) === 0) return found;
+    index = flagsAndNext >>> 16;
+    links++;
+  }
+  giveUp(queue, QUEUE_ERROR_CHAIN);
+  return FAILED;
 }

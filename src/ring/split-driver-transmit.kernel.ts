@@ -3,23 +3,21 @@
  * split-driver-ring.kernel.ts.
  * @module
  */
-import { ld16, ld32, st16, st32, stu16, stu32 } from '../memory/access.ts';
+import { ld16, ld32, st16, st32 } from '../memory/access.ts';
 import {
   MBUF_BUFFER,
   MBUF_DATA,
   MBUF_FLAGS,
   MBUF_LENGTH,
   MBUF_NEXT,
-  MBUF_REFERENCES,
   MBUF_SEGMENTS,
   MBUF_SEGMENT_LENGTH,
   MBUF_WORK,
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
-import { writeNetHeader } from '../net/net-header.kernel.ts';
-import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_ID,
@@ -57,9 +55,6 @@ import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_NEXT, USED_ELEMENT_BYTES
 
 /** SEGMENTS and REFERENCES, in one word, of a packet that is one segment with one owner. */
 const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
-
-/** The last word of a header: csum_offset 0, num_buffers 1. */
-const ONE_BUFFER: u32 = 0x10000;
 
 /** Room for one header in Q_HEADERS. */
 const HEADER_SLOT: u32 = 32;
@@ -119,35 +114,6 @@ export function splitDriverReclaim(queue: u32): u32 {
   return ld32(queue + Q_FREE);
 }
 
-/**
- * Puts the header of a packet without offloads at `header`: all zero (virtio 1.2, 5.1.6.2), but for a num_buffers of 1.
- *
- * That 1 is what the device wrote when the packet was received. No device reads the field, and zeroing it, as the
- * specification asks of the driver, makes the device fetch the line and write 1 again, packet for packet: it costs the
- * io loop 20 % with near cores and 40 % with far ones. DPDK's driver leaves it, too.
- */
-function writeHeader(header: u32, bytes: u32): void {
-  if ((header & 3) === 0) {
-    if (ld32(header) !== 0) st32(header, 0);
-    if (ld32(header + 4) !== 0) st32(header + 4, 0);
-    if (bytes >= NET_HEADER_BYTES) {
-      const last: u32 = ld32(header + 8);
-      if (last !== 0 && last !== ONE_BUFFER) st32(header + 8, 0);
-    } else if (ld16(header + 8) !== 0) st16(header + 8, 0);
-    return;
-  }
-  stu32(header, 0);
-  stu32(header + 4, 0);
-  stu16(header + 8, 0);
-  if (bytes >= NET_HEADER_BYTES) stu16(header + NET_HEADER_BUFFERS, 0);
-}
-
-/** Puts the header of any packet at `header`. */
-function putHeader(header: u32, bytes: u32, packet: u32): void {
-  if ((ld32(packet + MBUF_FLAGS) & MBUF_WORK) === 0) writeHeader(header, bytes);
-  else writeNetHeader(header, bytes, packet, 0);
-}
-
 /** Writes the descriptors of any packet: of several segments, without headroom, with work; returns how many. */
 function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
@@ -164,11 +130,11 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
     address = ld32(packet + MBUF_DATA) - header;
     length = ld32(packet + MBUF_SEGMENT_LENGTH) + header;
     mbuf = ld32(packet + MBUF_NEXT);
-    putHeader(address, header, packet);
+    putSentHeader(address, header, packet);
   } else {
     address = ld32(queue + Q_HEADERS) + ld16(ring + ((first & mask) << 1)) * HEADER_SLOT;
     length = header;
-    putHeader(address, header, packet);
+    putSentHeader(address, header, packet);
   }
   for (;;) {
     const descriptor: u32 = ld16(ring + ((at & mask) << 1));
@@ -196,12 +162,6 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
   st32(head + SHADOW_MBUF, packet);
   st16(head + SHADOW_COUNT, at - first);
   return at - first;
-}
-
-/** 1 when the header can be put before the packet: there is room, and nobody else reads this mbuf. */
-function hasHeadroom(packet: u32, header: u32): u32 {
-  if (ld16(packet + MBUF_REFERENCES) !== 1) return 0;
-  return ld32(packet + MBUF_DATA) - ld32(packet + MBUF_BUFFER) >= header ? 1 : 0;
 }
 
 /**
@@ -244,7 +204,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
     if (work === 0 && ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
       if (free === 0) break;
       let address: u32 = data - header;
-      writeHeader(address, header);
+      writeSentHeader(address, header);
       if (physical !== 0) {
         high = physicalHigh(physical, address);
         address = physicalLow(physical, address);

@@ -5,6 +5,7 @@
 import type { Arena, ArenaViews } from '../memory/arena.ts';
 import { signalEventFd } from '../system/event-fd.ts';
 import type { Kernels } from './kernels.ts';
+import { DEVICE_SCRATCH_BYTES } from './pieces.kernel.ts';
 import {
   Q_ADDRESS_HIGH,
   Q_AVAILABLE,
@@ -322,7 +323,7 @@ export class DeviceQueue extends QueueState {
     super(arena, options.name, options.port);
     this.#arena = arena;
     try {
-      this.#scratch = arena.allocateOwn(1040 * 4, options.name);
+      this.#scratch = arena.allocateOwn(DEVICE_SCRATCH_BYTES, options.name);
     } catch (error) {
       this.close();
       throw error;

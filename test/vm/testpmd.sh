@@ -37,6 +37,16 @@ give_up() {
   for input in /tmp/*.in; do echo 1<> "$input"; done
   sleep 2
   tail -n 40 /tmp/*.log >&2
+  for pid in /tmp/*.pid; do
+    name=${pid#/tmp/}
+    name=${name%.pid}
+    if has_ended "$name"; then
+      wait "$(cat "$pid")"
+      echo "$name ended with status $?" >&2
+    fi
+  done
+  # a program that crashed is named there
+  dmesg | tail -n 20 >&2
   exit 97
 }
 
