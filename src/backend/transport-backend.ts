@@ -27,6 +27,7 @@ import {
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
@@ -308,7 +309,13 @@ export class TransportBackend implements VirtioBackend {
     // the device is reset: it has the former one no more
     this.#control?.close();
     this.#control = undefined;
-    this.#control = new ControlQueue(this.#options.arena, this.peer, size, (offset) => transport.addressOf(offset));
+    this.#control = new ControlQueue(
+      this.#options.arena,
+      this.peer,
+      size,
+      (offset) => transport.addressOf(offset),
+      (features & VIRTIO_F_RING_PACKED) !== 0n,
+    );
     this.#control.setNotification(await transport.setRing(ring, this.#control, undefined));
   }
 

@@ -14,6 +14,8 @@ import type { DeviceAddress } from '../ring/physical-addresses.ts';
 export interface RingPlace {
   /** Descriptors. */
   readonly size: number;
+  /** Where the device begins, as vhost says it; a device that was reset knows it by itself. */
+  readonly base: number;
   /** Arena offsets of the three parts (virtio 1.2, 2.7 and 2.8). */
   readonly descriptors: number;
   readonly available: number;

@@ -59,11 +59,11 @@ type DataPathInterrupt =
 
 const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
   'virtqueue-driver': {
-    receive: (kernels) => kernels.splitDriverReceive,
-    transmit: (kernels) => kernels.splitDriverTransmit,
-    room: (kernels) => kernels.splitDriverReclaim,
+    receive: (kernels) => kernels.driverReceive,
+    transmit: (kernels) => kernels.driverTransmit,
+    room: (kernels) => kernels.driverReclaim,
     notifies: true,
-    interrupt: { kind: 'signalled', arm: (kernels) => kernels.splitDriverArm, disarm: (kernels) => kernels.splitDriverDisarm },
+    interrupt: { kind: 'signalled', arm: (kernels) => kernels.driverArm, disarm: (kernels) => kernels.driverDisarm },
   },
   'virtqueue-device': {
     receive: (kernels) => kernels.splitDeviceDequeue,

@@ -11,6 +11,7 @@ import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FE
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
@@ -35,6 +36,7 @@ import { makeNotifier } from '../ring/notification.ts';
 import {
   QUEUE_IN_ORDER,
   QUEUE_MERGEABLE,
+  QUEUE_PACKED,
   QUEUE_RUNNING,
   QUEUE_STOPPED,
   Q_INTERRUPT_FD,
@@ -86,6 +88,8 @@ export interface VirtioPortOptions extends BasePortOptions {
   readonly queueSize: number | undefined;
   readonly mergeable: boolean;
   readonly inOrder: boolean;
+  /** Take packed rings where the device has them; it must where the size of the rings is no power of two. */
+  readonly packed: boolean;
   /** Accept promiscuous and all-multicast settings (cq=1); a vhost-user back-end filters nothing. */
   readonly controlQueue: boolean;
   /** Mbit/s to report; 0: unknown. */
@@ -524,7 +528,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #wantedFeatures(): bigint {
-    const { mergeable, inOrder } = this.#options;
+    const { mergeable, inOrder, packed } = this.#options;
     const { rxOffloads, txOffloads } = this.configuration ?? { rxOffloads: 0, txOffloads: 0 };
     return (
       offloadFeatures(rxOffloads, txOffloads, mergeable) |
@@ -532,6 +536,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       VIRTIO_NET_F_MTU |
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
+      (packed ? VIRTIO_F_RING_PACKED : 0n) |
       (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n) |
       (this.#obeys ? CONTROL_FEATURES : 0n) |
       (this.#filtersVlans ? VIRTIO_NET_F_CTRL_VLAN : 0n) |
@@ -582,8 +587,17 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const features = offer.features & this.#wantedFeatures();
     const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
-    const bits = (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0);
+    const packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
+    const bits =
+      (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0) | (packed ? QUEUE_PACKED : 0);
     const rings = this.#rings();
+    const odd = packed ? undefined : rings.find((ring) => ring !== undefined && (ring.size & (ring.size - 1)) !== 0);
+    if (odd !== undefined) {
+      throw this.error(
+        'EINVAL',
+        `queue_size=${String(odd.size)}: ${this.#backend.peer} has no packed rings, and a split one needs a power of two`,
+      );
+    }
     const tellsHash = (features & VIRTIO_NET_F_HASH_REPORT) !== 0n;
     const header = tellsHash ? NET_HEADER_HASH_BYTES : mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
     const work = [guestWork(features) | (tellsHash ? MBUF_HASH_VALID : 0), hostWork(features)] as const;
@@ -611,9 +625,9 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #fill(queue: DriverQueue): void {
-    const { splitDriverRefill } = this.context.main.kernels;
+    const { driverRefill } = this.context.main.kernels;
     for (let posted = 0; posted < queue.size;) {
-      const more = splitDriverRefill(queue.offset, MAIN_LCORE_SLOT);
+      const more = driverRefill(queue.offset, MAIN_LCORE_SLOT);
       if (more === 0) return;
       posted += more;
     }

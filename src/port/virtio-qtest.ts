@@ -149,6 +149,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     mergeable: args.flag('mrg_rxbuf', true),
     // no QEMU offers it
     inOrder: true,
+    packed: true,
     controlQueue: true,
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
     makeBackend: (events: BackendEvents): VirtioBackend =>

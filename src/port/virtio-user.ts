@@ -74,12 +74,11 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   const server = args.flag('server', false);
   const queuePairs = args.unsigned('queues', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 });
   const queueSize = args.unsigned('queue_size', { min: 2, max: 32768, default: 256 });
-  if ((queueSize & (queueSize - 1)) !== 0) {
-    throw new VirtioError(`${name}: queue_size=${String(queueSize)}: a split ring needs a power of two (256, 512, 1024 ...)`, {
-      code: 'EINVAL',
-    });
+  const packed = args.flag('packed_vq', false);
+  if (!packed && (queueSize & (queueSize - 1)) !== 0) {
+    const text = `queue_size=${String(queueSize)}: a split ring needs a power of two (256, 512, 1024 ...); packed_vq=1 takes any size`;
+    throw new VirtioError(`${name}: ${text}`, { code: 'EINVAL' });
   }
-  if (args.flag('packed_vq', false)) throw refuse(name, 'packed_vq=1: packed rings are not supported yet; leave it out');
   if (args.flag('vectorized', false)) throw refuse(name, 'vectorized=1: there is no vectorized path yet; leave it out');
   const kind = deviceKind(name, path, server);
   const interfaceName = args.string('iface');
@@ -107,6 +106,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     queueSize,
     mergeable: args.flag('mrg_rxbuf', true),
     inOrder: args.flag('in_order', true),
+    packed,
     // several pairs bring a control queue with them (VIRTIO_NET_F_MQ needs it), as in DPDK
     controlQueue: args.flag('cq', false) || queuePairs > 1,
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),

@@ -35,6 +35,10 @@ import * as deviceDequeue from './split-device-dequeue.kernel.ts';
 import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
 import * as driverReceive from './split-driver-receive.kernel.ts';
 import * as driverTransmit from './split-driver-transmit.kernel.ts';
+import * as packedReceive from './packed-driver-receive.kernel.ts';
+import * as packedTransmit from './packed-driver-transmit.kernel.ts';
+import * as packedInterrupt from './packed-interrupt.kernel.ts';
+import * as virtqueue from './virtqueue.kernel.ts';
 import * as xdp from './xdp-queue.kernel.ts';
 
 export type KernelTarget = 'wasm' | 'javascript';
@@ -58,6 +62,19 @@ export interface Kernels {
   readonly splitDriverDisarm: (queue: number) => void;
   readonly splitDeviceArm: (queue: number) => number;
   readonly splitDeviceDisarm: (queue: number) => void;
+  readonly packedDriverTransmit: BurstKernel;
+  readonly packedDriverReceive: BurstKernel;
+  readonly packedDriverReclaim: (queue: number) => number;
+  readonly packedDriverRefill: (queue: number, lcore: number) => number;
+  readonly packedDriverArm: (queue: number) => number;
+  readonly packedDriverDisarm: (queue: number) => void;
+  /** Of virtqueues of either format. */
+  readonly driverTransmit: BurstKernel;
+  readonly driverReceive: BurstKernel;
+  readonly driverReclaim: (queue: number) => number;
+  readonly driverRefill: (queue: number, lcore: number) => number;
+  readonly driverArm: (queue: number) => number;
+  readonly driverDisarm: (queue: number) => void;
   readonly nullReceive: BurstKernel;
   readonly nullTransmit: BurstKernel;
   readonly ringReceive: BurstKernel;
@@ -144,6 +161,10 @@ const javascript: Kernels = {
   ...deviceEnqueue,
   ...driverReceive,
   ...driverTransmit,
+  ...packedReceive,
+  ...packedTransmit,
+  ...packedInterrupt,
+  ...virtqueue,
   ...xdp,
 };
 

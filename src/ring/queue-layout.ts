@@ -41,8 +41,9 @@ export const Q_FREE: u32 = 60;
 export const Q_SHADOW: u32 = 64;
 /** u32: driver: offset of the ring of free descriptors, Q_SIZE u16. */
 export const Q_FREE_RING: u32 = 68;
-/** u32: driver: published memory for headers that find no headroom, 32 bytes a descriptor. */
+/** u32: driver: published memory for headers that find no headroom, HEADER_SLOT bytes a descriptor. */
 export const Q_HEADERS: u32 = 72;
+export const HEADER_SLOT: u32 = 32;
 /** u32: offset of scratch room: Q_SIZE + 1024 words for the driver, DEVICE_SCRATCH_BYTES for the device. */
 export const Q_SCRATCH: u32 = 76;
 /** u32: device: offset of the table of the peer's memory regions. */

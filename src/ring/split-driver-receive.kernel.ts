@@ -15,10 +15,11 @@ import {
   MBUF_SEGMENTS,
   MBUF_SEGMENT_LENGTH,
 } from '../memory/mbuf-layout.ts';
-import { mbufAllocate, packetFree } from '../memory/mempool.kernel.ts';
+import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
@@ -42,11 +43,9 @@ import {
   Q_HANDLED,
   Q_HEADER,
   Q_LCORE,
-  Q_NO_MBUF,
   Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_PHYSICAL,
-  Q_POOL,
   Q_PORT,
   Q_SCRATCH,
   Q_SEEN,
@@ -70,20 +69,10 @@ const SHORTEST_PACKET: u32 = 14;
  * @returns buffers posted; 0 when the ring is full or the pool is empty
  */
 export function splitDriverRefill(queue: u32, lcore: u32): u32 {
-  const free: u32 = ld32(queue + Q_FREE);
-  if (free === 0) return 0;
+  const wanted: u32 = takeBuffers(queue, lcore);
+  if (wanted === 0) return 0;
   const mask: u32 = ld32(queue + Q_SIZE) - 1;
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  const pool: u32 = ld32(queue + Q_POOL);
-  // 32 at a time come out of the lcore's cache; a pool that runs dry is asked for single ones
-  let wanted: u32 = free < 32 ? free : 32;
-  if (mbufAllocate(pool, lcore, scratch, wanted) === 0) {
-    wanted = mbufAllocate(pool, lcore, scratch, 1);
-    if (wanted === 0) {
-      count(queue + Q_NO_MBUF, 1);
-      return 0;
-    }
-  }
   const header: u32 = ld32(queue + Q_HEADER);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
@@ -112,7 +101,7 @@ export function splitDriverRefill(queue: u32, lcore: u32): u32 {
     index = (index + 1) & 0xffff;
   }
   st32(queue + Q_FREE_HEAD, head);
-  st32(queue + Q_FREE, free - wanted);
+  st32(queue + Q_FREE, ld32(queue + Q_FREE) - wanted);
   publish(queue, index);
   return wanted;
 }
@@ -360,7 +349,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
 
 /** Posts buffers while a good number of descriptors is free. */
 function refillMost(queue: u32, size: u32): void {
-  const threshold: u32 = size >= 64 ? 32 : size >>> 1;
+  const threshold: u32 = refillThreshold(size);
   while (ld32(queue + Q_FREE) >= threshold) {
     if (splitDriverRefill(queue, ld32(queue + Q_LCORE)) === 0) break;
   }

@@ -20,6 +20,7 @@ import { giveUp } from './give-up.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
+  HEADER_SLOT,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
   QUEUE_IN_ORDER,
@@ -55,9 +56,6 @@ import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_NEXT, USED_ELEMENT_BYTES
 
 /** SEGMENTS and REFERENCES, in one word, of a packet that is one segment with one owner. */
 const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
-
-/** Room for one header in Q_HEADERS. */
-const HEADER_SLOT: u32 = 32;
 
 /**
  * Takes back the packets that the device has sent, and frees them.

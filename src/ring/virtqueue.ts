@@ -6,7 +6,9 @@ import type { Arena, ArenaViews } from '../memory/arena.ts';
 import { signalEventFd } from '../system/event-fd.ts';
 import type { Kernels } from './kernels.ts';
 import { DEVICE_SCRATCH_BYTES } from './pieces.kernel.ts';
+import { EVENT_BYTES, EVENT_DISABLE, PACKED_BYTES, PACKED_SIZE_LIMIT, POSITION_START } from './packed-layout.ts';
 import {
+  HEADER_SLOT,
   Q_ADDRESS_HIGH,
   Q_AVAILABLE,
   Q_BATCH,
@@ -17,6 +19,7 @@ import {
   Q_FREE,
   Q_FREE_HEAD,
   Q_FREE_RING,
+  Q_FREE_TAIL,
   Q_HANDLED,
   Q_HEADER,
   Q_HEADERS,
@@ -38,6 +41,7 @@ import {
   Q_USED,
   Q_WAITING,
   Q_WAKE_FD,
+  QUEUE_PACKED,
   QUEUE_STOPPED,
   SHADOW_BYTES,
   SHADOW_MBUF,
@@ -56,6 +60,18 @@ export const MAIN_LCORE_SLOT = 0;
 /** Bytes of the three parts of a split ring of `size` descriptors (virtio 1.2, 2.7). */
 export function splitRingBytes(size: number): { readonly descriptors: number; readonly available: number; readonly used: number } {
   return { descriptors: 16 * size, available: 6 + 2 * size, used: 6 + 8 * size };
+}
+
+/** Bytes of the three parts of a packed ring of `size` descriptors (virtio 1.2, 2.8): the events of the driver, then the device's. */
+export function packedRingBytes(size: number): ReturnType<typeof splitRingBytes> {
+  return { descriptors: PACKED_BYTES * size, available: EVENT_BYTES, used: EVENT_BYTES };
+}
+
+/** @throws RangeError unless `size` is 2 to 32768 */
+export function checkRingSize(what: string, size: number): void {
+  if (!Number.isInteger(size) || size < 2 || size > PACKED_SIZE_LIMIT) {
+    throw new RangeError(`${what} ${String(size)}: a ring has 2 to ${String(PACKED_SIZE_LIMIT)} descriptors`);
+  }
 }
 
 /** @throws RangeError unless `size` is a power of two up to 32768 */
@@ -175,7 +191,7 @@ export class QueueState {
 export interface DriverQueueOptions {
   /** Name in messages. */
   readonly name: string;
-  /** Descriptors: a power of two. */
+  /** Descriptors: 2 to 32768; a power of two unless RING_PACKED will be negotiated. */
   readonly size: number;
   readonly port: number;
   /** Pool that receive buffers come from; undefined for a transmit queue. */
@@ -194,7 +210,7 @@ const LEGACY_ALIGN = 4096;
 /** What begins at a multiple of it lies within one page of 2 MiB, as no part is larger. */
 const withinPage = (bytes: number): number => Math.max(LEGACY_ALIGN, 2 ** Math.ceil(Math.log2(bytes)));
 
-/** The driver side: the ring itself, its shadow and its free descriptors. */
+/** The driver side: the ring itself, with room for either format, its shadow and its free descriptors. */
 export class DriverQueue extends QueueState {
   readonly size: number;
   /** Arena offsets of the three parts. */
@@ -202,14 +218,16 @@ export class DriverQueue extends QueueState {
   readonly available: number;
   readonly used: number;
   readonly #arena: Arena;
+  readonly #name: string;
   readonly #own: number[];
   readonly #published: number[];
 
   /** @throws RangeError for an impossible size; VirtioError ENOMEM */
   constructor(arena: Arena, options: DriverQueueOptions) {
-    checkSplitSize(`${options.name}: size`, options.size);
+    checkRingSize(`${options.name}: size`, options.size);
     super(arena, options.name, options.port);
     this.#arena = arena;
+    this.#name = options.name;
     this.size = options.size;
     const bytes = splitRingBytes(options.size);
     const own: number[] = [];
@@ -241,7 +259,7 @@ export class DriverQueue extends QueueState {
       this.set(Q_SHADOW, takeOwn(options.size * SHADOW_BYTES));
       this.set(Q_FREE_RING, takeOwn(options.size * 2));
       this.set(Q_SCRATCH, takeOwn((options.size + 1024) * 4));
-      if (options.pool === undefined) this.set(Q_HEADERS, takePublished(options.size * 32, 64));
+      if (options.pool === undefined) this.set(Q_HEADERS, takePublished(options.size * HEADER_SLOT, 64));
     } catch (error) {
       this.close();
       throw error;
@@ -256,11 +274,24 @@ export class DriverQueue extends QueueState {
     this.#clear();
   }
 
-  /** Sets what was negotiated: QUEUE_* bits, the bytes of the virtio-net header, and MBUF_WORK_* bits. */
+  /**
+   * Sets what was negotiated: QUEUE_* bits, the bytes of the virtio-net header, and MBUF_WORK_* bits. The ring must be empty.
+   * @throws RangeError when a split ring cannot have that many descriptors
+   */
   negotiate(features: number, headerBytes: number, offloads = 0): void {
+    if ((features & QUEUE_PACKED) === 0) checkSplitSize(`${this.#name}: size`, this.size);
     this.set(Q_FEATURES, features);
+    this.#clear();
     this.set(Q_HEADER, headerBytes);
     this.set(Q_OFFLOADS, offloads);
+  }
+
+  /**
+   * Where the device begins, as vhost says it (vhost-user, "Vring state"): an index; for a packed ring a position in either half, where
+   * descriptors become available and where they become used.
+   */
+  get base(): number {
+    return (this.get(Q_FEATURES) & QUEUE_PACKED) === 0 ? 0 : POSITION_START * 0x1_0001;
   }
 
   /**
@@ -285,10 +316,13 @@ export class DriverQueue extends QueueState {
     u8.fill(0, this.get(Q_SHADOW), this.get(Q_SHADOW) + this.size * SHADOW_BYTES);
     const ring = this.get(Q_FREE_RING) >>> 1;
     for (let index = 0; index < this.size; index++) u16[ring + index] = index;
+    const packed = (this.get(Q_FEATURES) & QUEUE_PACKED) !== 0;
     // polled: the device need not call
-    u16[this.available >>> 1] = AVAILABLE_F_NO_INTERRUPT;
+    if (packed) this.views.u32[this.available >>> 2] = EVENT_DISABLE << 16;
+    else u16[this.available >>> 1] = AVAILABLE_F_NO_INTERRUPT;
     this.clearError();
-    for (const field of [Q_OWN_INDEX, Q_HANDLED, Q_SEEN, Q_FREE_HEAD, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
+    for (const field of [Q_SEEN, Q_FREE_HEAD, Q_FREE_TAIL, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
+    for (const field of [Q_OWN_INDEX, Q_HANDLED]) this.set(field, packed ? POSITION_START : 0);
     this.set(Q_FREE, this.size);
   }
 

@@ -154,7 +154,7 @@ class LegacyModel implements PciFunction {
 
 const DESCRIPTORS = 0x80_0000;
 /** virtio 1.2, 2.7.2: 256 descriptors of 16 bytes, 518 bytes of the available ring, the used ring on the next page. */
-const RING = { size: 256, descriptors: DESCRIPTORS, available: DESCRIPTORS + 4096, used: DESCRIPTORS + 8192 };
+const RING = { size: 256, base: 0, descriptors: DESCRIPTORS, available: DESCRIPTORS + 4096, used: DESCRIPTORS + 8192 };
 
 describe('a legacy device', () => {
   test('32 bits of features, both ways', async () => {

@@ -5,7 +5,7 @@ import { Arena } from '../../src/memory/arena.ts';
 import { VirtioModern } from '../../src/pci/virtio-modern.ts';
 import { PciFunctionModel } from '../support/pci-function-model.ts';
 
-const RING = { size: 256, descriptors: 0x80_0000, available: 0x80_1000, used: 0x80_2000 };
+const RING = { size: 256, base: 0, descriptors: 0x80_0000, available: 0x80_1000, used: 0x80_2000 };
 
 async function open(model: PciFunctionModel): Promise<VirtioModern> {
   const transport = await VirtioModern.open(model, { resetMilliseconds: 20 });

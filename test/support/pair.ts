@@ -34,6 +34,9 @@ export interface PairOptions {
   readonly queues?: number;
   readonly mergeable?: boolean;
   readonly inOrder?: boolean;
+  readonly packed?: boolean;
+  /** Descriptors of each ring; 256 when left out. */
+  readonly queueSize?: number;
 }
 
 const MBUFS_PER_QUEUE = 2048;
@@ -46,7 +49,9 @@ export function sideCommandLine(options: PairOptions, side: Side, socket: string
   const flag = (on: boolean | undefined): string => (on === false ? '0' : '1');
   const device =
     side === 'driver'
-      ? `virtio_user0,path=${path},queues=${queues},server=${serves ? 1 : 0},mrg_rxbuf=${flag(options.mergeable)},in_order=${flag(options.inOrder)}`
+      ? `virtio_user0,path=${path},queues=${queues},server=${serves ? 1 : 0},mrg_rxbuf=${flag(options.mergeable)},in_order=${flag(options.inOrder)}` +
+        (options.packed === true ? ',packed_vq=1' : '') +
+        (options.queueSize === undefined ? '' : `,queue_size=${options.queueSize}`)
       : `net_vhost0,iface=${path},queues=${queues},client=${serves ? 0 : 1}`;
   const held = memoryArguments(memory);
   return {

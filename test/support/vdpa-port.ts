@@ -34,6 +34,7 @@ export async function portOnModel(
     queueSize: QUEUE_SIZE,
     mergeable: true,
     inOrder: true,
+    packed: false,
     controlQueue: false,
     speed: 0,
     makeBackend: (events) =>

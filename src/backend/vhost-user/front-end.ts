@@ -219,7 +219,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
   #handOver(connection: VhostUserConnection, index: number, ring: DriverQueue): void {
     const user = (offset: number): bigint => BigInt(this.#options.arena.base + offset);
     connection.send(REQUEST.SET_VRING_NUM, 0, encodeVringState(index, ring.size));
-    connection.send(REQUEST.SET_VRING_BASE, 0, encodeVringState(index, 0));
+    connection.send(REQUEST.SET_VRING_BASE, 0, encodeVringState(index, ring.base));
     const address = { index, flags: 0, descriptors: user(ring.descriptors), used: user(ring.used), available: user(ring.available) };
     connection.send(REQUEST.SET_VRING_ADDR, 0, encodeVringAddress(address));
     connection.send(REQUEST.SET_VRING_KICK, 0, encodeU64(BigInt(index)), [this.#ring(index).kick]);

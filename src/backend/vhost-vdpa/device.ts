@@ -134,10 +134,14 @@ export class VdpaDevice {
   }
 
   /** @param address in the device's address space, unlike vhost-net's and vhost-user's */
-  setRing(size: number, address: VringAddress, descriptors: { readonly kick: number; readonly call: number }): void {
+  setRing(
+    { size, base }: { readonly size: number; readonly base: number },
+    address: VringAddress,
+    descriptors: { readonly kick: number; readonly call: number },
+  ): void {
     const { index } = address;
     this.#ask('VHOST_SET_VRING_NUM', encodeVringState(index, size));
-    this.#ask('VHOST_SET_VRING_BASE', encodeVringState(index, 0));
+    this.#ask('VHOST_SET_VRING_BASE', encodeVringState(index, base));
     this.#ask('VHOST_SET_VRING_ADDR', encodeVringAddress(address));
     this.#ask('VHOST_SET_VRING_CALL', encodeVringFile(index, descriptors.call));
     this.#ask('VHOST_SET_VRING_KICK', encodeVringFile(index, descriptors.kick));

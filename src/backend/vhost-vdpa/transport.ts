@@ -140,7 +140,7 @@ export class VdpaTransport implements VirtioTransport {
         used: BigInt(ring.used),
         available: BigInt(ring.available),
       };
-      this.#device.setRing(ring.size, address, { kick, call });
+      this.#device.setRing(ring, address, { kick, call });
       this.#device.enableRing(index);
       return { kind: 'descriptor', fd: kick };
     });

@@ -1,0 +1,42 @@
+/**
+ * The burst functions of virtqueues of either format: which one a ring has is settled when features are negotiated, after its queue's
+ * functions may have been handed out. One test a burst.
+ * @module
+ */
+import { ld32 } from '../memory/access.ts';
+import { splitDriverArm, splitDriverDisarm } from './interrupt.kernel.ts';
+import { packedDriverReceive, packedDriverRefill } from './packed-driver-receive.kernel.ts';
+import { packedDriverReclaim, packedDriverTransmit } from './packed-driver-transmit.kernel.ts';
+import { packedDriverArm, packedDriverDisarm } from './packed-interrupt.kernel.ts';
+import { QUEUE_PACKED, Q_FEATURES } from './queue-layout.ts';
+import { splitDriverReceive, splitDriverRefill } from './split-driver-receive.kernel.ts';
+import { splitDriverReclaim, splitDriverTransmit } from './split-driver-transmit.kernel.ts';
+
+function isPacked(queue: u32): boolean {
+  return (ld32(queue + Q_FEATURES) & QUEUE_PACKED) !== 0;
+}
+
+export function driverTransmit(queue: u32, from: u32, packets: u32): u32 {
+  return isPacked(queue) ? packedDriverTransmit(queue, from, packets) : splitDriverTransmit(queue, from, packets);
+}
+
+export function driverReclaim(queue: u32): u32 {
+  return isPacked(queue) ? packedDriverReclaim(queue) : splitDriverReclaim(queue);
+}
+
+export function driverReceive(queue: u32, to: u32, packets: u32): u32 {
+  return isPacked(queue) ? packedDriverReceive(queue, to, packets) : splitDriverReceive(queue, to, packets);
+}
+
+export function driverRefill(queue: u32, lcore: u32): u32 {
+  return isPacked(queue) ? packedDriverRefill(queue, lcore) : splitDriverRefill(queue, lcore);
+}
+
+export function driverArm(queue: u32): u32 {
+  return isPacked(queue) ? packedDriverArm(queue) : splitDriverArm(queue);
+}
+
+export function driverDisarm(queue: u32): void {
+  if (isPacked(queue)) packedDriverDisarm(queue);
+  else splitDriverDisarm(queue);
+}
