@@ -5,7 +5,7 @@
  * @module
  */
 import { atomicLoad16, atomicStore16, ld32 } from '../memory/access.ts';
-import { QUEUE_STOPPED, Q_AVAILABLE, Q_HANDLED, Q_STATE, Q_USED } from './queue-layout.ts';
+import { QUEUE_STOPPED, Q_AVAILABLE, Q_HANDLED, Q_MISS, Q_STATE, Q_USED } from './queue-layout.ts';
 import { AVAILABLE_F_NO_INTERRUPT, AVAILABLE_FLAGS, AVAILABLE_INDEX, USED_F_NO_NOTIFY, USED_FLAGS, USED_INDEX } from './split-layout.ts';
 
 /** Driver: asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
@@ -25,6 +25,8 @@ export function splitDriverDisarm(queue: u32): void {
 export function splitDeviceArm(queue: u32): u32 {
   if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   atomicStore16(ld32(queue + Q_USED) + USED_FLAGS, 0);
+  // what is there cannot be reached yet: the control plane wakes the sleeper when it can (Q_WAKE_FD)
+  if (ld32(queue + Q_MISS) !== 0) return 1;
   return atomicLoad16(ld32(queue + Q_AVAILABLE) + AVAILABLE_INDEX) === ld32(queue + Q_HANDLED) ? 1 : 0;
 }
 

@@ -5,7 +5,11 @@
  */
 import { writeSync } from 'node:fs';
 import type { ArenaViews } from '../memory/arena.ts';
+import { signalEventFd } from '../system/event-fd.ts';
 import {
+  NOTIFY_MISS,
+  Q_MISS,
+  Q_MISS_FD,
   Q_NOTIFICATIONS,
   Q_NOTIFY,
   Q_NOTIFY_BYTES,
@@ -59,6 +63,8 @@ export function makeNotifier(views: ArenaViews, state: number, noticeBytes?: (u3
   const ownIndex = (state + Q_OWN_INDEX) >>> 2;
   const positionIndex = (state + Q_NOTIFY_POSITION) >>> 2;
   const positionHighIndex = (state + Q_NOTIFY_POSITION_HIGH) >>> 2;
+  const missIndex = (state + Q_MISS) >>> 2;
+  const missDescriptorIndex = (state + Q_MISS_FD) >>> 2;
   let notice = ONE;
   const registers = new Uint8Array(4);
 
@@ -81,7 +87,12 @@ export function makeNotifier(views: ArenaViews, state: number, noticeBytes?: (u3
   };
 
   return () => {
+    const notify = u32[notifyIndex];
     u32[notifyIndex] = 0;
+    if (u32[missIndex] !== 0) {
+      signalEventFd(u32[missDescriptorIndex] ?? NO_DESCRIPTOR);
+      if (notify === NOTIFY_MISS) return;
+    }
     const bytes = u32[bytesIndex] ?? 0;
     const fd = u32[descriptorIndex] ?? NO_DESCRIPTOR;
     if (bytes === 0 && fd === NO_DESCRIPTOR) return;

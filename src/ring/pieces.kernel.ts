@@ -11,16 +11,15 @@ import { copyBytes, ld16, ld32, st16, st32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_ROOM, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { mbufAllocate } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
-import { giveUp } from './give-up.kernel.ts';
-import { translate } from './peer-memory.kernel.ts';
-import { QUEUE_ERROR_ADDRESS, Q_LCORE, Q_OFFLOADS, Q_POOL, Q_REGIONS, Q_SCRATCH, Q_TOUCH } from './queue-layout.ts';
+import { reach, translate, untranslated } from './peer-memory.kernel.ts';
+import { Q_LCORE, Q_OFFLOADS, Q_POOL, Q_REGIONS, Q_SCRATCH, Q_TOUCH } from './queue-layout.ts';
 
 /** Longest packet taken from a driver: 64 KiB of payload and headers before it. */
 export const PACKET_LIMIT: u32 = 65_535 + 64;
 
 /** Pieces that one packet may be spread over. */
 export const PIECES: u32 = 512;
-/** Instead of a number of pieces: the queue was given up. */
+/** Instead of a number of pieces: the queue was given up, or waits for a translation. */
 export const FAILED: u32 = 0xffffffff;
 
 /** Scratch room of a device queue: what a burst leaves for itself, then a handle, the gathered header of a chain, and a packet's pieces. */
@@ -35,23 +34,47 @@ export const DROPPED: u32 = 1;
 export const NO_MEMORY: u32 = 2;
 export const BROKEN: u32 = 3;
 
+function putPiece(piece: u32, at: u32, bytes: u32): void {
+  st32(piece, at);
+  st32(piece + 4, bytes);
+}
+
+/** The pieces of a buffer that several translations of an IOMMU share; see addPiece(). */
+function addScattered(queue: u32, pieces: u32, before: u32, limit: u32, low: u32, high: u32, bytes: u32): u32 {
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  let nextLow: u32 = low;
+  let nextHigh: u32 = high;
+  let left: u32 = bytes;
+  let found: u32 = before;
+  while (left !== 0 && found < limit) {
+    const most: u32 = reach(regions, nextLow, nextHigh);
+    if (most === 0) {
+      untranslated(queue, regions, nextLow, nextHigh, left);
+      return FAILED;
+    }
+    const part: u32 = most < left ? most : left;
+    putPiece(pieces + (found << 3), translate(regions, nextLow, nextHigh, part), part);
+    found++;
+    left -= part;
+    nextLow = (nextLow + part) >>> 0;
+    if (nextLow < part) nextHigh = (nextHigh + 1) >>> 0;
+  }
+  return found;
+}
+
 /**
  * Adds what a descriptor describes to the `found` pieces at `pieces`, and its bytes to Q_TOUCH; there is room for `limit`, the
  * rest is left out.
- * @returns pieces now, or FAILED
+ * @returns pieces now, or FAILED: the queue was given up, or has to wait for a translation and leaves the buffer where it is
  */
 export function addPiece(queue: u32, pieces: u32, found: u32, limit: u32, low: u32, high: u32, bytes: u32): u32 {
   if (bytes === 0 || found >= limit) return found;
-  const at: u32 = translate(ld32(queue + Q_REGIONS), low, high, bytes);
-  if (at === 0) {
-    giveUp(queue, QUEUE_ERROR_ADDRESS);
-    return FAILED;
-  }
-  st32(pieces + (found << 3), at);
-  st32(pieces + (found << 3) + 4, bytes);
   const sum: u32 = ld32(queue + Q_TOUCH);
   // a sum beyond any packet needs no precision
   st32(queue + Q_TOUCH, bytes > PACKET_LIMIT || sum + bytes > PACKET_LIMIT ? PACKET_LIMIT : sum + bytes);
+  const at: u32 = translate(ld32(queue + Q_REGIONS), low, high, bytes);
+  if (at === 0) return addScattered(queue, pieces, found, limit, low, high, bytes);
+  putPiece(pieces + (found << 3), at, bytes);
   return found + 1;
 }
 

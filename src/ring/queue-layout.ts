@@ -105,6 +105,16 @@ export const Q_INTERRUPT_FD: u32 = 276;
 export const Q_WAKE_FD: u32 = 280;
 /** u32: driver, packed: position in the ring of free buffer ids where the next one is given back. */
 export const Q_FREE_TAIL: u32 = 284;
+/**
+ * u32: device behind an IOMMU: 0, or the REGIONS_* permission that was wanted for Q_MISS_LENGTH bytes at Q_MISS_LOW and Q_MISS_HIGH, which
+ * are not in the table yet. Written by kernels while it is 0, cleared by the control plane, which fills the table.
+ */
+export const Q_MISS: u32 = 288;
+export const Q_MISS_LOW: u32 = 292;
+export const Q_MISS_HIGH: u32 = 296;
+export const Q_MISS_LENGTH: u32 = 300;
+/** u32: eventfd that tells the control plane of a Q_MISS. */
+export const Q_MISS_FD: u32 = 304;
 /** u32: driver: offset of the table of physical addresses (physical-address.kernel.ts), where the device is told those; 0: it is not. */
 export const Q_PHYSICAL: u32 = 316;
 export const Q_BYTES_TOTAL: u32 = 320;
@@ -162,7 +172,20 @@ export const WAITING_HANDLES: u32 = 8;
 export const WAITING_LIMIT: u32 = 1024;
 export const WAITING_BYTES: u32 = 4104;
 
-/** Peer memory: u32 count at 0, then from REGION_FIRST on entries of REGION_BYTES. */
+/** In Q_NOTIFY when nothing but a Q_MISS is to be told, and not to the other side. */
+export const NOTIFY_MISS: u32 = 2;
+
+/**
+ * Peer memory: u32 count at 0, then from REGION_FIRST on entries of REGION_BYTES.
+ *
+ * u32 at REGIONS_PERMISSION: 0: the regions that the peer shares, in any order; an address elsewhere is an error. Otherwise translations of an IOMMU, for one
+ * permission: the first entry is the longest once more, behind it all are sorted by address; what is missing may come yet.
+ */
+export const REGIONS_PERMISSION: u32 = 4;
+/** u32: the table of what may be read; 0: this one. */
+export const REGIONS_READABLE: u32 = 8;
+export const REGIONS_TO_READ: u32 = 1;
+export const REGIONS_TO_WRITE: u32 = 2;
 export const REGION_FIRST: u32 = 16;
 export const REGION_GUEST_LOW: u32 = 0;
 export const REGION_GUEST_HIGH: u32 = 4;

@@ -8,10 +8,9 @@
  */
 import { atomicLoad16, atomicStore16, ld32, st32 } from '../memory/access.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { translate } from './peer-memory.kernel.ts';
+import { translateTable } from './peer-memory.kernel.ts';
 import { FAILED, PIECES, addPiece } from './pieces.kernel.ts';
 import {
-  QUEUE_ERROR_ADDRESS,
   QUEUE_ERROR_CHAIN,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
@@ -22,7 +21,6 @@ import {
   Q_HANDLED,
   Q_NOTIFY,
   Q_OWN_INDEX,
-  Q_REGIONS,
   Q_SEEN,
   Q_SIZE,
   Q_TOUCH,
@@ -103,11 +101,8 @@ export function collectChain(queue: u32, head: u32, direction: u32, pieces: u32,
         giveUp(queue, QUEUE_ERROR_CHAIN);
         return FAILED;
       }
-      table = translate(ld32(queue + Q_REGIONS), low, high, bytes);
-      if (table === 0 || (table & 3) !== 0) {
-        giveUp(queue, QUEUE_ERROR_ADDRESS);
-        return FAILED;
-      }
+      table = translateTable(queue, low, high, bytes);
+      if (table === 0) return FAILED;
       entries = tableEntries;
       nested = 1;
       index = 0;
