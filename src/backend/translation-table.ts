@@ -1,0 +1,153 @@
+/**
+ * Translations of an IOMMU for one permission, as the control plane keeps them: ranges of I/O virtual addresses and the arena offsets that
+ * they stand for, sorted, and written out in the form in which kernels search them (src/ring/peer-memory.kernel.ts).
+ *
+ * Ranges that touch in both become one, so that a buffer may cross from one page into the next.
+ * @module
+ */
+import {
+  REGION_BYTES,
+  REGION_FIRST,
+  REGION_GUEST_HIGH,
+  REGION_GUEST_LOW,
+  REGION_OFFSET,
+  REGION_SIZE,
+  REGIONS_PERMISSION,
+  REGIONS_READABLE,
+} from '../ring/queue-layout.ts';
+
+/** Ranges that a table has room for; with more, others go, and have to be asked for again. */
+export const TRANSLATION_LIMIT = 4096;
+/** Bytes of a table in the arena: the longest range stands in it twice. */
+export const TRANSLATIONS_BYTES = REGION_FIRST + REGION_BYTES * (TRANSLATION_LIMIT + 1);
+/** A size is a u32. */
+const SIZE_LIMIT = 0xffff_ffffn;
+/** Steps by which the range to go is chosen: a prime, so that all have their turn. */
+const VICTIM_STEP = 1627;
+
+interface Range {
+  readonly start: bigint;
+  /** Behind the last byte. */
+  readonly end: bigint;
+  /** Arena offset of the first byte. */
+  readonly offset: number;
+}
+
+function join(left: Range | undefined, right: Range | undefined): Range | undefined {
+  if (left === undefined || right === undefined) return undefined;
+  if (left.end !== right.start || left.offset + Number(left.end - left.start) !== right.offset) return undefined;
+  return right.end - left.start > SIZE_LIMIT ? undefined : { start: left.start, end: right.end, offset: left.offset };
+}
+
+export class TranslationTable {
+  readonly #ranges: Range[] = [];
+  #victim = 0;
+
+  /** Ranges that it holds now. */
+  get size(): number {
+    return this.#ranges.length;
+  }
+
+  /**
+   * Adds a translation of 1 to 2^32-1 bytes; what was known of these addresses is forgotten.
+   * @returns whether anything was
+   */
+  insert(start: bigint, bytes: bigint, offset: number): boolean {
+    const replaced = this.remove(start, start + bytes);
+    if (this.#ranges.length >= TRANSLATION_LIMIT) {
+      this.#victim = (this.#victim + VICTIM_STEP) % this.#ranges.length;
+      this.#ranges.splice(this.#victim, 1);
+    }
+    const at = this.#after(start);
+    let range: Range = { start, end: start + bytes, offset };
+    const left = join(this.#ranges[at - 1], range);
+    range = left ?? range;
+    const right = join(range, this.#ranges[at]);
+    range = right ?? range;
+    const first = left === undefined ? at : at - 1;
+    this.#ranges.splice(first, (right === undefined ? at : at + 1) - first, range);
+    return replaced;
+  }
+
+  /** Forgets the addresses from `start` up to `end`. @returns whether any of them was known */
+  remove(start: bigint, end: bigint): boolean {
+    const first = this.#firstBeyond(start);
+    const kept: Range[] = [];
+    let last = first;
+    for (; last < this.#ranges.length; last++) {
+      const range = this.#ranges[last];
+      if (range === undefined || range.start >= end) break;
+      if (range.start < start) kept.push({ ...range, end: start });
+      if (range.end > end) kept.push({ start: end, end: range.end, offset: range.offset + Number(end - range.start) });
+    }
+    if (last === first) return false;
+    // a hole in the middle makes two of one
+    this.#ranges.splice(first, last - first, ...(this.#ranges.length < TRANSLATION_LIMIT ? kept : kept.slice(0, last - first)));
+    return true;
+  }
+
+  clear(): void {
+    this.#ranges.length = 0;
+  }
+
+  /** Arena offset of `bytes` bytes that lie side by side there too; otherwise undefined. */
+  find(address: bigint, bytes: number): number | undefined {
+    const range = this.#ranges[this.#firstBeyond(address)];
+    if (range === undefined || range.start > address || address + BigInt(bytes) > range.end) return undefined;
+    return range.offset + Number(address - range.start);
+  }
+
+  /** The first address from `start` up to `end` that is not known; undefined when all are. */
+  gap(start: bigint, end: bigint): bigint | undefined {
+    let address = start;
+    for (let index = this.#firstBeyond(start); address < end; index++) {
+      const range = this.#ranges[index];
+      if (range === undefined || range.start > address) return address;
+      address = range.end;
+    }
+    return undefined;
+  }
+
+  /** Writes it for the kernels. @param readable arena offset of the table of what may be read */
+  write(u32: Uint32Array, table: number, permission: number, readable: number): void {
+    const entry = (index: number, { start, end, offset }: Range): void => {
+      const at = table + REGION_FIRST + index * REGION_BYTES;
+      u32[(at + REGION_GUEST_LOW) >>> 2] = Number(start & 0xffff_ffffn);
+      u32[(at + REGION_GUEST_HIGH) >>> 2] = Number(start >> 32n);
+      u32[(at + REGION_SIZE) >>> 2] = Number(end - start);
+      u32[(at + REGION_OFFSET) >>> 2] = offset;
+    };
+    let longest: Range = { start: 0n, end: 0n, offset: 0 };
+    for (const [index, range] of this.#ranges.entries()) {
+      entry(index + 1, range);
+      if (range.end - range.start > longest.end - longest.start) longest = range;
+    }
+    entry(0, longest);
+    u32[table >>> 2] = this.#ranges.length + 1;
+    u32[(table + REGIONS_PERMISSION) >>> 2] = permission;
+    u32[(table + REGIONS_READABLE) >>> 2] = readable;
+  }
+
+  /** Index of the first range that ends behind an address. */
+  #firstBeyond(address: bigint): number {
+    return this.#search((range) => range.end > address);
+  }
+
+  /** Index of the first range that begins behind an address. */
+  #after(address: bigint): number {
+    return this.#search((range) => range.start > address);
+  }
+
+  /** Index of the first range that passes a test which all behind it pass too. */
+  #search(test: (range: Range) => boolean): number {
+    let from = 0;
+    let to = this.#ranges.length;
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      const range = this.#ranges[middle];
+      if (range !== undefined && test(range)) to = middle;
+      else from = middle + 1;
+    }
+    return from;
+  }
+}
