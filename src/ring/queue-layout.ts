@@ -109,12 +109,12 @@ export const Q_FREE_TAIL: u32 = 284;
  * u32: device behind an IOMMU: 0, or the REGIONS_* permission that was wanted for Q_MISS_LENGTH bytes at Q_MISS_LOW and Q_MISS_HIGH, which
  * are not in the table yet. Written by kernels while it is 0, cleared by the control plane, which fills the table.
  */
-export const Q_MISS: u32 = 288;
-export const Q_MISS_LOW: u32 = 292;
-export const Q_MISS_HIGH: u32 = 296;
-export const Q_MISS_LENGTH: u32 = 300;
+export const Q_MISS: u32 = 292;
+export const Q_MISS_LOW: u32 = 296;
+export const Q_MISS_HIGH: u32 = 300;
+export const Q_MISS_LENGTH: u32 = 304;
 /** u32: eventfd that tells the control plane of a Q_MISS. */
-export const Q_MISS_FD: u32 = 304;
+export const Q_MISS_FD: u32 = 308;
 /** u32: driver: offset of the table of physical addresses (physical-address.kernel.ts), where the device is told those; 0: it is not. */
 export const Q_PHYSICAL: u32 = 316;
 export const Q_BYTES_TOTAL: u32 = 320;
