@@ -10,6 +10,7 @@ import { MBUF_FLAGS, MBUF_HASH, MBUF_HASH_VALID } from '../../src/memory/mbuf-la
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from '../../src/port/offloads.ts';
 import type { Port } from '../../src/port/port.ts';
 import { RSS_DEFAULT_KEY, RSS_IP, RSS_IPV4_UDP } from '../../src/port/rss.ts';
+import { Q_FEATURES, QUEUE_PACKED } from '../../src/ring/queue-layout.ts';
 import { sleep, until } from '../support/deadline.ts';
 import { enterNetworkNamespace, ip, WHY_NO_NETWORK } from '../support/network.ts';
 import { PortBench } from '../support/port-pair.ts';
@@ -108,10 +109,9 @@ const NIC = 'guest_announce=on,host_mtu=2000,speed=25000,duplex=full';
 const MAC_TEXT = 'mac=52:54:00:00:00:01';
 
 describe.skipIf(WHY_NO_QEMU !== undefined)('a network card of QEMU', () => {
-  async function card(bench: PortBench, wire: Wire, more = '', rx = 0): Promise<Port> {
-    const port = await bench.open(`net_virtio_qtest0,qemu=auto,netdev=[${wire.netdev}],device=[${NIC},${MAC_TEXT}]${more}`, 1, true, {
-      rx,
-    });
+  async function card(bench: PortBench, wire: Wire, more = '', rx = 0, ring = 'packed=off'): Promise<Port> {
+    const device = `device=[${NIC},${MAC_TEXT},${ring}]`;
+    const port = await bench.open(`net_virtio_qtest0,qemu=auto,netdev=[${wire.netdev}],${device}${more}`, 1, true, { rx });
     await bench.linksUp(port);
     return port;
   }
@@ -130,10 +130,12 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('a network card of QEMU', () => {
     return arrived.filter((name) => name !== 'broadcast');
   }
 
-  test('lets through what it is told to', async () => {
+  test.each(['packed=off', 'packed=on'])('lets through what it is told to (%s)', async (ring) => {
     await using bench = new PortBench();
     await using wire = await Wire.create();
-    const port = await card(bench, wire);
+    const port = await card(bench, wire, '', 0, ring);
+    const state = port.rxQueueHandle(0).state;
+    expect((bench.bench.ld32(state + Q_FEATURES) & QUEUE_PACKED) !== 0).toBe(ring === 'packed=on');
     expect(port.link()).toMatchObject({ up: true, speed: 25_000, fullDuplex: true });
     expect(port.info).toMatchObject({ maxMtu: 2000, maxMacAddresses: 64 });
     const frames = { own: frameTo(OWN), other: frameTo(OTHER), group: frameTo(GROUP) };

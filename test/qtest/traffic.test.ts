@@ -55,6 +55,7 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('64 B and 1514 B both ways, nothing l
   });
 
   test.each([
+    ['packed', 'disable-legacy=on,packed=on'],
     ['transitional', 'disable-legacy=off'],
     ['legacy', 'disable-modern=on,disable-legacy=off'],
   ])('a %s device', async (_, properties) => {

@@ -33,13 +33,15 @@ interface Descriptor {
 
 /** The other side of a driver's packed ring, which does what the test says and believes nothing. */
 class Device {
+  readonly bench: RingBench;
+  readonly queue: DriverQueue;
   #index = 0;
   #wrap = true;
 
-  constructor(
-    readonly bench: RingBench,
-    readonly queue: DriverQueue,
-  ) {}
+  constructor(bench: RingBench, queue: DriverQueue) {
+    this.bench = bench;
+    this.queue = queue;
+  }
 
   descriptor(index: number): Descriptor {
     const at = this.queue.descriptors + 16 * index;
