@@ -59,6 +59,8 @@ export interface ForwardingPlan {
   /** Those packets have a random number of the segments, from the first up; undefined for no. */
   readonly randomSegments?: boolean | undefined;
   readonly flowgenFlows: number;
+  /** Packets a second that txonly and flowgen send on each stream, 1..4294967295; undefined or 0: as many as the transmit queue takes. */
+  readonly txRate?: number | undefined;
   readonly verbose: number;
   /** Settings of the csum engine; when missing, defaultCsumSettings with the transmit port's offloads. */
   readonly csum?: ((stream: Stream) => CsumSettings) | undefined;
@@ -100,6 +102,10 @@ export interface StreamCounters {
   /** csum: packets that were received with a wrong IP checksum, and with a wrong TCP or UDP checksum. */
   readonly badIp: number;
   readonly badTransport: number;
+  /** Packets that the rate asked for and that were given up: the transmit queue had no room. */
+  readonly unsent: number;
+  /** The same: the lcore was not there to send them (it had no CPU), or could not make more. */
+  readonly late: number;
 }
 
 /** The forwarding lcores of a process. */
@@ -118,6 +124,8 @@ export interface Lcores {
   sleeps(): readonly LcoreSleeps[];
   /** What lcores print of the packets they move, from now on: 1 received, 2 sent, 3 both, 0 nothing. */
   setVerbose(level: number): void;
+  /** Another rate of the generators, packets a second and stream, for the streams of the run, from now on; 0: none. */
+  setTxRate(rate: number): void;
   /** Other settings of the csum engine for the streams of the run, from now on. */
   setCsum(settings: (stream: Stream) => CsumSettings): void;
   close(): Promise<void>;

@@ -33,9 +33,11 @@ export const CONTROL_BYTES = 128;
 
 /** A stream's part of the arena. */
 export const STREAM_MBUFS = 0;
-/** Six counters of two u32: received, sent, dropped, no mbuf, wrong checksums of IP and of TCP or UDP. */
+/** Eight counters of two u32, at the COUNTER_* below. */
 export const STREAM_COUNTERS = 2048;
 export const STREAM_ADDRESSES = 2112;
+/** Packets a second that a generator makes, u32, from the next burst on; 0: as many as the transmit queue takes. */
+export const STREAM_RATE = 2112 + 16;
 export const STREAM_TEMPLATE = 2176;
 /** The settings of the csum engine (src/net/recompute-checksums.kernel.ts), and room for 512 handles of its own. */
 export const STREAM_CSUM = 2176 + 1216;
@@ -50,6 +52,9 @@ export const COUNTER_DROPPED = 16;
 export const COUNTER_NO_MBUF = 24;
 export const COUNTER_BAD_IP = 32;
 export const COUNTER_BAD_TRANSPORT = 40;
+/** Packets that a rate asked for and that were given up (pacer.ts). */
+export const COUNTER_UNSENT = 48;
+export const COUNTER_LATE = 56;
 
 export interface LcoreStream {
   readonly rxPort: number;

@@ -8,7 +8,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openQueue, type QueueFunctions, type QueueInterrupt } from '../port/queue-functions.ts';
 import { loadKernels } from '../ring/kernels.ts';
 import { pinThread, threadId } from '../system/cpu.ts';
+import { Clock } from './clock.ts';
 import { describePackets } from './packet-dump.ts';
+import { Pacer } from './pacer.ts';
 import type { EngineStream, ForwardingEngine } from './engines/engine.ts';
 import { loadEngine } from './engines/index.ts';
 import {
@@ -21,15 +23,18 @@ import {
   COUNTER_BAD_IP,
   COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
+  COUNTER_LATE,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
   COUNTER_SENT,
+  COUNTER_UNSENT,
   STREAM_ADDRESSES,
   STREAM_COUNTERS,
   STREAM_CSUM,
   STREAM_HELD,
   STREAM_LISTS,
   STREAM_MBUFS,
+  STREAM_RATE,
   STREAM_TEMPLATE,
   type FromLcore,
   type LcorePlan,
@@ -93,6 +98,9 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
   const retries = plan.retry?.count ?? 0;
   const loads = (plan.retry?.delay ?? 0) * LOADS_A_MICROSECOND;
   const vlan = plan.insertsVlan ? stream.vlan : undefined;
+  const rateIndex = (area + STREAM_RATE) >>> 2;
+  const clock = new Clock();
+  const pacer = new Pacer(clock.time);
 
   const retry = (sent: number, count: number): number => {
     let done = sent;
@@ -163,6 +171,22 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
     },
     room(wanted) {
       return tx.room(wanted);
+    },
+    due(most) {
+      const rate = u32[rateIndex] ?? 0;
+      if (rate === 0) return most;
+      // no packet that arrives would wake an lcore that sleeps for the next one that is due
+      moved = true;
+      clock.look();
+      const due = pacer.due(rate, most);
+      const unsent = pacer.takeUnsent();
+      if (unsent !== 0) addTo(counters + COUNTER_UNSENT, unsent);
+      const late = pacer.takeLate();
+      if (late !== 0) addTo(counters + COUNTER_LATE, late);
+      return due;
+    },
+    spend(count) {
+      if (u32[rateIndex] !== 0) pacer.spend(count);
     },
     countNoMbuf(count) {
       addTo(counters + COUNTER_NO_MBUF, count);

@@ -48,13 +48,16 @@ import {
   COUNTER_BAD_IP,
   COUNTER_BAD_TRANSPORT,
   COUNTER_DROPPED,
+  COUNTER_LATE,
   COUNTER_NO_MBUF,
   COUNTER_RECEIVED,
   COUNTER_SENT,
+  COUNTER_UNSENT,
   STREAM_ADDRESSES,
   STREAM_BYTES,
   STREAM_COUNTERS,
   STREAM_CSUM,
+  STREAM_RATE,
   STREAM_TEMPLATE,
   type FromLcore,
   type LcoreStart,
@@ -62,7 +65,16 @@ import {
   type ToLcore,
 } from './lcore-protocol.ts';
 
-const COUNTERS = [COUNTER_RECEIVED, COUNTER_SENT, COUNTER_DROPPED, COUNTER_NO_MBUF, COUNTER_BAD_IP, COUNTER_BAD_TRANSPORT];
+const COUNTERS = [
+  COUNTER_RECEIVED,
+  COUNTER_SENT,
+  COUNTER_DROPPED,
+  COUNTER_NO_MBUF,
+  COUNTER_BAD_IP,
+  COUNTER_BAD_TRANSPORT,
+  COUNTER_UNSENT,
+  COUNTER_LATE,
+];
 /** How often the main thread looks whether a grace period has passed. */
 const GRACE_MILLISECONDS = 1;
 /** Turns of the event loop before that. */
@@ -211,10 +223,10 @@ export class WorkerLcores implements Lcores {
 
   counters(): readonly StreamCounters[] {
     return this.#streams.map(({ area }, index) => {
-      const [rxPackets = 0, txPackets = 0, dropped = 0, noMbuf = 0, badIp = 0, badTransport = 0] = COUNTERS.map(
+      const [rxPackets = 0, txPackets = 0, dropped = 0, noMbuf = 0, badIp = 0, badTransport = 0, unsent = 0, late = 0] = COUNTERS.map(
         (counter, place) => this.#raw(area + STREAM_COUNTERS + counter) - (this.#baselines[index]?.[place] ?? 0),
       );
-      return { rxPackets, txPackets, dropped, noMbuf, badIp, badTransport };
+      return { rxPackets, txPackets, dropped, noMbuf, badIp, badTransport, unsent, late };
     });
   }
 
@@ -233,6 +245,11 @@ export class WorkerLcores implements Lcores {
 
   setVerbose(level: number): void {
     for (const { control } of this.#lcores) this.#options.arena.views.u32[(control + CONTROL_VERBOSE) >>> 2] = level;
+  }
+
+  setTxRate(rate: number): void {
+    const { u32 } = this.#options.arena.views;
+    for (const { area } of this.#streams) u32[(area + STREAM_RATE) >>> 2] = rate;
   }
 
   setCsum(settings: (stream: Stream) => CsumSettings): void {
@@ -378,6 +395,7 @@ export class WorkerLcores implements Lcores {
     const source = port(stream.txPort)?.mac ?? new Uint8Array(6);
     u8.set(stream.peer, area + STREAM_ADDRESSES);
     u8.set(source, area + STREAM_ADDRESSES + 6);
+    u32[(area + STREAM_RATE) >>> 2] = plan.txRate ?? 0;
     const template = area + STREAM_TEMPLATE;
     const length = plan.txSegments.reduce((sum, segment) => sum + segment, 0);
     const flow = plan.engine === 'flowgen' ? FLOWGEN_FLOW : TXONLY_FLOW;

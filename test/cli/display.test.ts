@@ -167,7 +167,7 @@ describe('port statistics', () => {
 });
 
 describe('forward statistics', () => {
-  const none = { rxDropped: 0, rxErrors: 0, rxNoMbuf: 0, txDropped: 0, badIp: 0, badTransport: 0 };
+  const none = { rxDropped: 0, rxErrors: 0, rxNoMbuf: 0, txDropped: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 };
 
   it('of one port', () => {
     const port = { ...none, port: 0, rxPackets: 0, txPackets: 44531712, txDropped: 3219392 };
@@ -187,7 +187,7 @@ describe('forward statistics', () => {
   it('of streams, and of packets for which there was no mbuf', () => {
     const peer = new Uint8Array(6);
     const stream = { lcore: 1, rxPort: 0, rxQueue: 1, txPort: 0, txQueue: 1, peer };
-    const idle = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
+    const idle = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 };
     const streams = [
       { stream: { ...stream, rxQueue: 0, txQueue: 0 }, counters: idle },
       { stream, counters: { ...idle, rxPackets: 8160, txPackets: 8160 } },
@@ -214,7 +214,7 @@ describe('forward statistics', () => {
 
   it('of csum, with the wrong checksums', () => {
     const stream = { lcore: 1, rxPort: 1, rxQueue: 0, txPort: 0, txQueue: 0, peer: new Uint8Array(6) };
-    const counters = { rxPackets: 32, txPackets: 32, dropped: 0, noMbuf: 0, badIp: 5, badTransport: 7 };
+    const counters = { rxPackets: 32, txPackets: 32, dropped: 0, noMbuf: 0, badIp: 5, badTransport: 7, unsent: 0, late: 0 };
     const streams = [
       { stream, counters },
       { stream: { ...stream, rxQueue: 1 }, counters: { ...counters, rxPackets: 0, txPackets: 0 } },

@@ -261,7 +261,7 @@ export class FakePort implements Port {
   }
 }
 
-const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
+const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 };
 
 export class FakeLcores implements Lcores {
   readonly forwarding: readonly number[];
@@ -289,6 +289,12 @@ export class FakeLcores implements Lcores {
     return this.current;
   }
   verbose = 0;
+
+  rate = 0;
+
+  setTxRate(rate: number): void {
+    this.rate = rate;
+  }
 
   setVerbose(level: number): void {
     this.verbose = level;

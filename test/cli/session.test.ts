@@ -191,8 +191,8 @@ Please remove port 1 from forwarding configuration.
 Done
 `);
     lcores.current = [
-      { rxPackets: 100, txPackets: 100, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 },
-      { rxPackets: 50, txPackets: 50, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 },
+      { rxPackets: 100, txPackets: 100, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
+      { rxPackets: 50, txPackets: 50, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
     ];
     for (const [index, port] of ports.entries()) port.counters = { ...zero, rxPackets: 7777, txPackets: index === 0 ? 50 : 100 };
     expect(await run('show fwd stats all')).toBe(portBlock(0, 100, 50) + portBlock(1, 50, 100) + total(150, 150));
@@ -215,8 +215,8 @@ Done.
     first.counters = { ...zero, rxMissed: 5, txErrors: 2, rxNoMbuf: 1 };
     await run('start');
     lcores.current = [
-      { rxPackets: 100, txPackets: 90, dropped: 10, noMbuf: 0, badIp: 0, badTransport: 0 },
-      { rxPackets: 40, txPackets: 37, dropped: 3, noMbuf: 0, badIp: 0, badTransport: 0 },
+      { rxPackets: 100, txPackets: 90, dropped: 10, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
+      { rxPackets: 40, txPackets: 37, dropped: 3, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
     ];
     first.counters = { ...zero, rxMissed: 9, txErrors: 3, txPackets: 37, rxNoMbuf: 1 };
     expect(await run('stop')).toContain(`
@@ -231,10 +231,10 @@ Done.
     await run('start');
     const [port] = ports;
     if (port === undefined) throw new Error('no port');
-    lcores.current = [{ rxPackets: 30, txPackets: 30, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 }];
+    lcores.current = [{ rxPackets: 30, txPackets: 30, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 }];
     port.counters = { ...zero, rxPackets: 30, txPackets: 30 };
     expect(await run('clear port stats all')).toBe('\n  NIC statistics for port 0 cleared\n');
-    lcores.current = [{ rxPackets: 32, txPackets: 31, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 }];
+    lcores.current = [{ rxPackets: 32, txPackets: 31, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 }];
     port.counters = { ...zero, rxPackets: 2, txPackets: 1 };
     expect(await run('show fwd stats all')).toBe(portBlock(0, 2, 1) + total(2, 1));
   });
@@ -244,8 +244,8 @@ Done.
     await run('start tx_first 4');
     expect(lcores.plan?.txFirst).toBe(4);
     lcores.current = [
-      { rxPackets: 8128, txPackets: 8128, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 },
-      { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 },
+      { rxPackets: 8128, txPackets: 8128, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
+      { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
     ];
     expect(await run('show fwd stats all')).toMatch(
       /^\n {2}------- Forward Stats for RX Port= 0\/Queue= 0 -> TX Port= 0\/Queue= 0 -------\n[^Q]*\n\n {2}-{22} Forward statistics for port 0/,
@@ -349,4 +349,29 @@ it('keeps a port that packets go through open, whatever the port list says by no
   expect(await run('port close 1')).toBe('Closing ports...\nPlease remove port 1 from forwarding configuration.\nDone\n');
   await run('set nbport 0');
   expect(await run('port stop 0')).toBe('Stopping ports...\nPlease remove port 0 from forwarding configuration.\nDone\n');
+});
+
+describe('the rate of generators', () => {
+  it('is set for the run and for the next ones, and shown with what was given up', async () => {
+    const { run, lcores } = await fakeSession({ options: { forwardMode: 'txonly', txRate: 5 } });
+    await run('start');
+    expect(lcores.plan?.txRate).toBe(5);
+    expect(await run('set txrate 1000000')).toBe('Packets per second on each stream set to 1000000\n');
+    expect(lcores.rate).toBe(1_000_000);
+    lcores.current = [
+      { rxPackets: 0, txPackets: 90, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 7, late: 3 },
+      { rxPackets: 0, txPackets: 100, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
+    ];
+    expect(await run('show fwd rate')).toBe(`TX rate: 1000000 packets/s on each stream
+  TX Port= 1/Queue= 0: TX-packets: 90             TX-unsent: 7              TX-late: 3
+  TX Port= 0/Queue= 0: TX-packets: 100            TX-unsent: 0              TX-late: 0
+`);
+    expect(await run('show config fwd')).toContain('\nTX rate: 1000000 packets/s on each stream\n');
+    await run('stop');
+    await run('start');
+    expect(lcores.plan?.txRate).toBe(1_000_000);
+    expect(await run('set txrate 0')).toBe('Packets are sent as fast as possible\n');
+    expect(await run('show config fwd')).not.toContain('TX rate');
+    expect(await run('set txrate 4294967296')).toBe('Bad arguments\n');
+  });
 });

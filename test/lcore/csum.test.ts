@@ -58,6 +58,8 @@ describe('the csum engine', () => {
         ring.kernels.packetsFree(mbufs, count, 0);
       },
       room: (wanted) => wanted,
+      due: (most) => most,
+      spend: () => undefined,
       countNoMbuf: () => undefined,
       countDropped(count) {
         dropped += count;

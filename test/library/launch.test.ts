@@ -50,6 +50,8 @@ test('an lcore returns what the main thread sends', async () => {
       noMbuf: 0,
       badIp: 0,
       badTransport: 0,
+      unsent: 0,
+      late: 0,
     },
   ]);
   await cores.finished;

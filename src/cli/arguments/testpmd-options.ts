@@ -187,6 +187,15 @@ export const TESTPMD_OPTIONS: readonly TestpmdOption[] = [
       throw testpmdFailure('bad txpkts', `--txpkts=${value}: expected lengths in bytes, as in --txpkts=64,32`, [problem]);
     draft.txpkts = items;
   }),
+  {
+    ...integer('txrate', 'N', 'packets a second that txonly and flowgen send on each stream (default 0: all they can). Ours alone', {
+      min: 0,
+      max: uint32Max,
+      cause: (value) => `txrate ${value} invalid - must be >= 0 && <= ${uint32Max}`,
+      set: (options, value) => (options.txrate = value),
+    }),
+    own: true,
+  },
   integer('flowgen-flows', 'N', 'flows that flowgen makes (default 1024)', {
     min: 1,
     max: int32Max,
@@ -325,7 +334,7 @@ interface IntegerOption {
   set(options: Options, value: number): void;
 }
 
-function integer(long: string, shape: string, summary: string, option: IntegerOption): TestpmdOption {
+function integer(long: string, shape: string, summary: string, option: IntegerOption): SupportedOption<TestpmdDraft> {
   return text(long, shape, summary, (draft, value) => {
     const number = decimal(value);
     if (number === undefined || number < option.min || number > option.max) {

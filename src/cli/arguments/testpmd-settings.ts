@@ -73,6 +73,8 @@ export interface TestpmdOptions {
   readonly burst: number;
   /** Bytes of the segments of the packets that are made. */
   readonly txpkts: readonly number[];
+  /** Packets a second and stream that txonly and flowgen send; 0: as many as the transmit queue takes. */
+  readonly txrate: number;
   readonly flowgenFlows: number;
   readonly flushRx: boolean;
   readonly linkCheck: boolean;
@@ -117,6 +119,7 @@ export const DEFAULT_TESTPMD_OPTIONS: TestpmdOptions = {
   txd: 0,
   burst: 32,
   txpkts: [64],
+  txrate: 0,
   flowgenFlows: 1024,
   flushRx: true,
   linkCheck: true,

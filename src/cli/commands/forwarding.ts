@@ -120,6 +120,14 @@ export const forwardingCommands: readonly Command[] = [
   ),
   command(
     'config',
+    [word('set'), word('txrate'), number('rate', uint32)],
+    'Packets a second that txonly and flowgen send on each stream, at once; 0 for all they can. Ours: DPDK has no such command.',
+    (session, { rate }) => {
+      session.forwarding.setTxRate(rate);
+    },
+  ),
+  command(
+    'config',
     [word('set'), word('nbcore'), number('count', uint16)],
     'How many of the forwarding lcores take part.',
     (session, { count }) => {
@@ -230,6 +238,14 @@ export const forwardingCommands: readonly Command[] = [
   command('display', [word('show'), word('fwd'), word('stats'), word('all')], 'Packets forwarded since the start, by port.', (session) => {
     session.forwarding.showStatistics();
   }),
+  command(
+    'display',
+    [word('show'), word('fwd'), word('rate')],
+    'The rate of set txrate, and packets given up because there was no room or no time for them.',
+    (session) => {
+      session.forwarding.showRate();
+    },
+  ),
   command('display', [word('clear'), word('fwd'), word('stats'), word('all')], 'Counts from 0 again.', (session) => {
     session.forwarding.clearStatistics();
   }),

@@ -11,13 +11,14 @@ export interface RetryParameters {
   readonly delay: number;
 }
 
-/** `show config fwd`: which lcore moves what from where to where. */
-export function forwardConfigurationText(engine: string, plan: StreamPlan, retry: RetryParameters | undefined): string {
+/** `show config fwd`: which lcore moves what from where to where. `rate`: packets a second and stream, 0 for none, which DPDK has not. */
+export function forwardConfigurationText(engine: string, plan: StreamPlan, retry: RetryParameters | undefined, rate = 0): string {
   const streams = plan.lcores.reduce((total, lcore) => total + lcore.streams.length, 0);
   let text =
     `${engine} packet forwarding${retry === undefined ? '' : ' with retry'} - ports=${plan.ports.length} - cores=${plan.lcores.length}` +
     ` - streams=${streams} - NUMA support enabled, MP allocation mode: native\n`;
   if (retry !== undefined) text += `TX retry num: ${retry.count}, delay between TX retries: ${retry.delay}us\n`;
+  if (rate !== 0) text += `TX rate: ${rate} packets/s on each stream\n`;
   for (const lcore of plan.lcores) {
     text += `Logical Core ${lcore.id} (socket 0) forwards packets on ${lcore.streams.length} streams:`;
     for (const { rxPort, rxQueue, txPort, txQueue, peer } of lcore.streams) {

@@ -1,5 +1,5 @@
 /**
- * Forward statistics: what `stop` and `show fwd stats all` print.
+ * Forward statistics: what `stop`, `show fwd stats all` and `show fwd rate` print.
  * @module
  */
 import type { Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
@@ -95,4 +95,15 @@ export function forwardStatisticsText({ streams, ports, checksums }: ForwardStat
   ];
   const perStream = streams.length > ports.length ? streams.map(({ stream, counters }) => streamText(stream, counters, checksums)) : [];
   return [...perStream, ...ports.map((port) => portText(port, checksums)), total.join('\n')].join('');
+}
+
+/** `show fwd rate`: a line a stream. `rate`: packets a second; 0: none is set. */
+export function rateText(rate: number, streams: ForwardStatistics['streams']): string {
+  const set = rate === 0 ? 'none, packets are sent as fast as possible' : `${rate} packets/s on each stream`;
+  const lines = streams.map(
+    ({ stream, counters }) =>
+      `  TX Port=${two(stream.txPort)}/Queue=${two(stream.txQueue)}: TX-packets: ${wide(counters.txPackets)} ` +
+      `TX-unsent: ${wide(counters.unsent)} TX-late: ${counters.late}`,
+  );
+  return `${[`TX rate: ${set}`, ...lines].join('\n')}\n`;
 }

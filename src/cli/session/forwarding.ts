@@ -15,7 +15,7 @@ import {
   txSegmentsText,
 } from '../display/forward-configuration.ts';
 import type { RetryParameters } from '../display/forward-configuration.ts';
-import { forwardStatisticsText } from '../display/forward-statistics.ts';
+import { forwardStatisticsText, rateText } from '../display/forward-statistics.ts';
 import type { PortForwardStatistics } from '../display/forward-statistics.ts';
 import type { Lcores, Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
 import type { Csum } from './csum.ts';
@@ -35,7 +35,7 @@ const usualRing = 512;
 /** Bytes of an Ethernet, IPv4 and UDP header: the shortest packet that txonly makes. */
 const minTxPacket = 42;
 
-const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0 };
+const noCounters: StreamCounters = { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 };
 
 function sameStream(one: Stream, other: Stream): boolean {
   return one.rxPort === other.rxPort && one.rxQueue === other.rxQueue && one.txPort === other.txPort && one.txQueue === other.txQueue;
@@ -265,6 +265,14 @@ export class Forwarding {
     output.say(`Number of packets per burst set to ${burst}`);
   }
 
+  /** Packets a second on every stream of txonly and flowgen, those that are running included; 0 for all they can. */
+  setTxRate(rate: number): void {
+    const { settings, lcores, output } = this.#context;
+    settings.txRate = rate;
+    lcores.setTxRate(rate);
+    output.say(rate === 0 ? 'Packets are sent as fast as possible' : `Packets per second on each stream set to ${rate}`);
+  }
+
   setTxSegments(lengths: readonly number[]): void {
     const { ports, settings, output } = this.#context;
     if (lengths.length > 1) {
@@ -294,7 +302,7 @@ export class Forwarding {
   }
 
   #configurationText(): string {
-    return forwardConfigurationText(this.#planEngine, this.#plan, this.#retrying ? this.#retry : undefined);
+    return forwardConfigurationText(this.#planEngine, this.#plan, this.#retrying ? this.#retry : undefined, this.#context.settings.txRate);
   }
 
   #printQueueConfiguration(): void {
@@ -387,6 +395,7 @@ export class Forwarding {
         txSegments: settings.txSegments,
         randomSegments: settings.txSplit === 'rand' && this.#engine !== 'flowgen',
         flowgenFlows: this.#options.flowgenFlows,
+        txRate: settings.txRate,
         verbose: settings.verbose,
         csum: (stream) => csum.settingsOf(stream),
         txFirst,
@@ -474,6 +483,17 @@ export class Forwarding {
       ];
     });
     output.print(forwardStatisticsText({ streams, ports: shown, checksums: this.#planEngine === 'csum' }));
+  }
+
+  /** What generators sent of what the rate asks for. */
+  showRate(): void {
+    const { output, settings } = this.#context;
+    output.print(
+      rateText(
+        settings.txRate,
+        this.#counters().map(({ stream, ...counters }) => ({ stream, counters })),
+      ),
+    );
   }
 
   clearStatistics(): void {

@@ -20,6 +20,7 @@ export function sessionOptions(options: TestpmdOptions, peersInFile: readonly Ma
     topology: options.portTopology,
     burst: options.burst,
     txSegments: options.txpkts,
+    txRate: options.txrate,
     flowgenFlows: options.flowgenFlows,
     flushRx: options.flushRx,
     rxQueues: options.rxq,

@@ -25,6 +25,8 @@ export interface SessionOptions {
   readonly topology: Topology;
   readonly burst: number;
   readonly txSegments: readonly number[];
+  /** --txrate: packets a second and stream; 0: as many as the transmit queue takes. */
+  readonly txRate: number;
   readonly flowgenFlows: number;
   readonly flushRx: boolean;
   readonly rxQueues: number;
@@ -72,6 +74,7 @@ export const defaultOptions: SessionOptions = {
   topology: 'paired',
   burst: 32,
   txSegments: [64],
+  txRate: 0,
   flowgenFlows: 1024,
   flushRx: true,
   rxQueues: 1,

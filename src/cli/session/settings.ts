@@ -17,6 +17,8 @@ export interface Settings {
   burst: number;
   txSegments: readonly number[];
   txSplit: TxSplit;
+  /** Packets a second that txonly and flowgen send on a stream; 0: as many as the transmit queue takes. */
+  txRate: number;
   /** RSS_* bits that are hashed where a port has several receive queues; beyond what its device can, as they were asked for. */
   rssTypes: bigint;
   /** Whether receive queues are asked to drop what finds no descriptor: shown, and in the nature of virtqueues. */
@@ -40,6 +42,7 @@ export function initialSettings(options: SessionOptions): Settings {
     burst: options.burst,
     txSegments: options.txSegments,
     txSplit: 'off',
+    txRate: options.txRate,
     rssTypes: options.rssTypes,
     dropEnable: options.dropEnable,
     verbose: 0,

@@ -45,6 +45,12 @@ export interface EngineStream {
   free(count: number): void;
   /** How many descriptors are free for transmitting, `wanted` at the most being of interest. */
   room(wanted: number): number;
+  /**
+   * How many packets a generator may make now at the rate that was set, `most` at the most; all of them where none was set. What is
+   * made of them has to be told to spend(). Looks at the clock: once a round is enough.
+   */
+  due(most: number): number;
+  spend(count: number): void;
   /** Counts packets that could not be made for want of mbufs. */
   countNoMbuf(count: number): void;
   /** Counts packets that were freed where they should have been sent. */
