@@ -11,6 +11,7 @@ import { createPorts, memoryDemand, type FailedPort } from '../port/drivers.ts';
 import type { Port } from '../port/port.ts';
 import { availableCpus, numaNodes, onlineCpus } from '../system/cpu.ts';
 import type { EalOptions } from './arguments/eal.ts';
+import { isLogged } from './arguments/log-level.ts';
 import { warnOfFailedDevices } from './pci-devices.ts';
 import type { MemoryPlan } from './testpmd-memory.ts';
 import { versionText } from './version.ts';
@@ -21,6 +22,13 @@ export function say(text: string): void {
 
 export function warn(line: string): void {
   process.stderr.write(`${line}\n`);
+}
+
+/** What drivers log at level info, where --log-level asks for it. */
+export function logInfo({ logLevels }: EalOptions): (type: string, text: string) => void {
+  return (type, text) => {
+    if (isLogged(logLevels, type, 'info')) warn(text);
+  };
 }
 
 /** What rte_exit() prints; returns the exit status. */

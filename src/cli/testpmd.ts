@@ -18,7 +18,19 @@ import { checkAgainstPorts } from './arguments/port-checks.ts';
 import type { TestpmdOptions } from './arguments/testpmd.ts';
 import { engineNames } from '../lcore/engines/index.ts';
 import { WorkerLcores } from '../lcore/lcores.ts';
-import { announceArguments, announceMachine, closePorts, Closers, fatal, machineCpus, openArena, probePorts, say, warn } from './eal.ts';
+import {
+  announceArguments,
+  announceMachine,
+  closePorts,
+  Closers,
+  fatal,
+  logInfo,
+  machineCpus,
+  openArena,
+  probePorts,
+  say,
+  warn,
+} from './eal.ts';
 import { runNonInteractive, type StandardInput } from './non-interactive.ts';
 import { announceOptions, Session } from './session.ts';
 import { sessionOptions } from './session/from-arguments.ts';
@@ -86,6 +98,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     main: loadKernels(target, arena),
     gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
     log: warn,
+    logInfo: logInfo(eal),
     signal: termination.signal,
     iovaMode: eal.iovaMode,
   };

@@ -101,11 +101,15 @@ export class Environment implements AsyncDisposable {
       const pool = createMempool(memory, { name: 'mbuf_pool', count: mbufs, dataRoom: mbufSize, cacheSize });
       const main = loadKernels(target, memory);
       this.arena = new PacketArena(memory, pool, main);
+      const debug = debuglog('dpdk-ts');
       this.context = {
         arena: memory,
         main,
         gracePeriod: () => this.#gracePeriod(),
-        log: options.log ?? debuglog('dpdk-ts'),
+        log: options.log ?? debug,
+        logInfo: (_type, text) => {
+          debug(text);
+        },
       };
     } catch (error) {
       memory.close();

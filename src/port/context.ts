@@ -19,4 +19,6 @@ export interface PortContext {
   readonly iovaMode?: IovaMode | undefined;
   /** Takes lines for the user: what peers do wrong, connections that come and go. */
   readonly log: (text: string) => void;
+  /** Takes lines of level info, of DPDK's log type `type` (`pmd.net.virtio.init`); undefined: nobody wants them. */
+  readonly logInfo?: ((type: string, text: string) => void) | undefined;
 }

@@ -97,6 +97,11 @@ export interface TxQueueConfiguration {
 export interface QueueInfo {
   readonly descriptors: number;
   readonly poolName: string | undefined;
+  /**
+   * By which path packets are moved: `Scalar in order mergeable, WebAssembly` (docs/paths.md). Undefined where the driver has one path
+   * only, and while there is no device to agree on one with.
+   */
+  readonly burstMode?: string | undefined;
 }
 
 export interface PortStatistics {

@@ -27,7 +27,6 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   const { name } = devargs;
   const refused = (text: string): VirtioError => new VirtioError(`${name}: ${text}; leave it out`, { code: 'EOPNOTSUPP' });
   if (args.flag('vdpa', false)) throw refused('vdpa=1 leaves the device to another driver');
-  if (args.flag('vectorized', false)) throw refused('vectorized=1: there is no vectorized path yet');
   const { arena, log, gracePeriod, iovaMode } = context;
   return VirtioPort.open(context, {
     id,
@@ -42,6 +41,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     mergeable: args.flag('mrg_rxbuf', true),
     inOrder: args.flag('in_order', true),
     packed: args.flag('packed_vq', true),
+    vectorized: args.flag('vectorized', false),
     controlQueue: true,
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),
     makeBackend: (events: BackendEvents): VirtioBackend =>

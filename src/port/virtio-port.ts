@@ -56,6 +56,7 @@ import type {
   Link,
   PortConfiguration,
   PortInfo,
+  QueueInfo,
   RssState,
   RxQueueConfiguration,
   TxQueueConfiguration,
@@ -73,6 +74,7 @@ import {
 import { basicExtended, queueDetails } from './statistics.ts';
 import { offloadFeatures, rssCapabilities, rxCapabilities, txCapabilities } from './virtio-capabilities.ts';
 import { VirtioControl } from './virtio-control.ts';
+import { choosePaths, type VirtioPaths } from './virtio-path.ts';
 
 /** Longest packet (VIRTIO_MAX_RX_PKTLEN of DPDK), and what of it is not MTU: Ethernet header, VLAN tag, virtio-net header. */
 const MAX_PACKET = 9728;
@@ -90,6 +92,8 @@ export interface VirtioPortOptions extends BasePortOptions {
   readonly inOrder: boolean;
   /** Take packed rings where the device has them; it must where the size of the rings is no power of two. */
   readonly packed: boolean;
+  /** Take vectorized paths where the rules let them be taken (virtio-path.ts); default false. */
+  readonly vectorized?: boolean;
   /** Accept promiscuous and all-multicast settings (cq=1); a vhost-user back-end filters nothing. */
   readonly controlQueue: boolean;
   /** Mbit/s to report; 0: unknown. */
@@ -366,6 +370,27 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return { up: this.#up && up, speed: this.#options.speed === 0 ? speed : this.#options.speed, fullDuplex, autonegotiation: true };
   }
 
+  override rxQueueInfo(queue: number): QueueInfo | undefined {
+    const info = super.rxQueueInfo(queue);
+    return info === undefined ? undefined : { ...info, burstMode: this.paths?.receive.burstMode };
+  }
+
+  override txQueueInfo(queue: number): QueueInfo | undefined {
+    const info = super.txQueueInfo(queue);
+    return info === undefined ? undefined : { ...info, burstMode: this.paths?.transmit.burstMode };
+  }
+
+  /** The paths of the queues with the device that is there, as the port is configured; undefined while there is none. */
+  get paths(): VirtioPaths | undefined {
+    if (this.#offer === undefined) return undefined;
+    return choosePaths({
+      features: this.#acceptedFeatures(this.#offer),
+      vectorized: this.#options.vectorized ?? false,
+      rxOffloads: this.configuration?.rxOffloads ?? 0,
+      target: this.context.main.target,
+    });
+  }
+
   override extendedStatistics(): readonly ExtendedStatistic[] {
     return [
       ...basicExtended(this.statistics()),
@@ -545,6 +570,10 @@ export class VirtioPort extends BasePort<DriverQueue> {
     );
   }
 
+  #acceptedFeatures(offer: DeviceOffer): bigint {
+    return offer.features & this.#wantedFeatures();
+  }
+
   /** The device has come, or has come back. */
   async #arrived(offer: DeviceOffer): Promise<void> {
     try {
@@ -584,7 +613,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   async #bringUp(offer: DeviceOffer): Promise<void> {
-    const features = offer.features & this.#wantedFeatures();
+    const features = this.#acceptedFeatures(offer);
     const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
     const packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
@@ -614,6 +643,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       });
     }
     this.#up = true;
+    this.#logPaths();
     if (this.#backend.control !== undefined) await this.#control.begin(features, this.#rssSettings(), this.context.log);
     // the device finds buffers at once, not only when an lcore first looks
     for (const [pair, queue] of this.rxQueues.entries()) {
@@ -622,6 +652,16 @@ export class VirtioPort extends BasePort<DriverQueue> {
       if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
     }
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
+  }
+
+  /** What was asked for and is not possible is told in any case; the rest in DPDK's words, to those who want to know. */
+  #logPaths(): void {
+    const { paths } = this;
+    if (paths === undefined) return;
+    for (const line of paths.disabled) this.context.log(`${this.name}: ${line}`);
+    for (const { announcement } of [paths.transmit, paths.receive]) {
+      this.context.logInfo?.('pmd.net.virtio.init', `virtio: using ${announcement} on port ${String(this.id)}`);
+    }
   }
 
   #fill(queue: DriverQueue): void {

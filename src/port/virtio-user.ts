@@ -32,10 +32,6 @@ const KEYS = [
 /** Queue pairs of one port (VIRTIO_MAX_VIRTQUEUE_PAIRS of DPDK). */
 const QUEUE_PAIR_LIMIT = 8;
 
-function refuse(name: string, text: string): VirtioError {
-  return new VirtioError(`${name}: ${text}`, { code: 'EOPNOTSUPP' });
-}
-
 const VHOST_NET = '/dev/vhost-net';
 /** Major 10, minor VHOST_NET_MINOR (linux/miscdevice.h). */
 const VHOST_NET_DEVICE = (10 << 8) | 238;
@@ -79,7 +75,6 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     const text = `queue_size=${String(queueSize)}: a split ring needs a power of two (256, 512, 1024 ...); packed_vq=1 takes any size`;
     throw new VirtioError(`${name}: ${text}`, { code: 'EINVAL' });
   }
-  if (args.flag('vectorized', false)) throw refuse(name, 'vectorized=1: there is no vectorized path yet; leave it out');
   const kind = deviceKind(name, path, server);
   const interfaceName = args.string('iface');
   if (interfaceName !== undefined && kind !== 'vhost-net') {
@@ -107,6 +102,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
     mergeable: args.flag('mrg_rxbuf', true),
     inOrder: args.flag('in_order', true),
     packed,
+    vectorized: args.flag('vectorized', false),
     // several pairs bring a control queue with them (VIRTIO_NET_F_MQ needs it), as in DPDK
     controlQueue: args.flag('cq', false) || queuePairs > 1,
     speed: args.unsigned('speed', { min: 0, max: 0xffff_ffff, default: 0 }),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseEal } from '../../src/cli/arguments/eal.ts';
 import type { EalOptions } from '../../src/cli/arguments/eal.ts';
+import { isLogged } from '../../src/cli/arguments/log-level.ts';
 import { ArgumentFailure } from '../../src/cli/arguments/failure.ts';
 
 const programName = 'dpdk-ts-testpmd';
@@ -339,6 +340,27 @@ describe('--log-level', () => {
     ['lib.*,info', 'lib.*', 'regexp', 7],
   ])('%s', (text, pattern, syntax, level) => {
     expect(options('--log-level', text).logLevels).toEqual([{ pattern, syntax, level }]);
+  });
+
+  it.each([
+    ['', false],
+    ['8', false],
+    ['pmd.net.virtio.*:debug', true],
+    ['pmd.net.virtio.init:info', true],
+    ['pmd.net.virtio.init:notice', false],
+    ['pmd?net?virtio*:8', true],
+    ['pmd.net.virtio:debug', false],
+    ['virtio,debug', true],
+    ['*:debug 5', false],
+    ['5 8 *:debug', true],
+    ['*:debug pmd.net.virtio.*:notice', false],
+    ['user1:debug', false],
+  ])('%j shows what virtio logs at level info: %s', (texts, shown) => {
+    const argv = texts
+      .split(' ')
+      .filter((text) => text !== '')
+      .flatMap((text) => ['--log-level', text]);
+    expect(isLogged(options(...argv).logLevels, 'pmd.net.virtio.init', 'info')).toBe(shown);
   });
 
   it('never ends the program, as in DPDK', () => {

@@ -262,5 +262,8 @@ describe('offloads and queues', () => {
     expect(txQueueInfoText(shown)).toMatch(
       /^\n\*{21} Infos for port 0 , TX queue 0 {2}\*{21}\n[^]*Number of TXDs: 256\nTx queue state: started\n$/,
     );
+    const withMode = { ...shown, info: { ...shown.info, burstMode: 'Scalar mergeable, WebAssembly' } };
+    expect(rxQueueInfoText(withMode)).toMatch(/\nNumber of RXDs: 256\nBurst mode: Scalar mergeable, WebAssembly\n$/);
+    expect(txQueueInfoText(withMode)).toMatch(/\nTx queue state: started\nBurst mode: Scalar mergeable, WebAssembly\n$/);
   });
 });

@@ -24,13 +24,21 @@ export class PortBench implements AsyncDisposable {
   readonly context: PortContext;
   readonly pool: Mempool;
   readonly log: string[] = [];
+  /** `TYPE: text`, lines of level info. */
+  readonly infoLog: string[] = [];
   readonly #ports: Port[] = [];
 
   constructor(target: KernelTarget = 'wasm') {
     const arena = testArena(8 * 1024 * 1024);
     this.bench = new RingBench(target, arena);
     this.pool = this.bench.pool({ count: 3000 });
-    this.context = { arena, main: loadKernels(target, arena), gracePeriod: () => Promise.resolve(), log: (text) => this.log.push(text) };
+    this.context = {
+      arena,
+      main: loadKernels(target, arena),
+      gracePeriod: () => Promise.resolve(),
+      log: (text) => this.log.push(text),
+      logInfo: (type, text) => this.infoLog.push(`${type}: ${text}`),
+    };
   }
 
   /** Makes a port, configures `queues` queue pairs, and starts it. */

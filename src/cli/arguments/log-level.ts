@@ -36,6 +36,27 @@ export function parseLogLevel(text: string): LogLevelResult {
   return { level: { pattern, syntax, level: Math.min(number, highest) }, warnings };
 }
 
+/** What a driver's log type shows unless it is told otherwise. */
+const DRIVER_LEVEL = LOG_LEVELS.indexOf('notice') + 1;
+
+/**
+ * Whether a driver's log type `type` shows lines of `level`: the last pattern that matches it counts, and a level without a pattern
+ * is the most that is shown of anything.
+ */
+export function isLogged(levels: readonly LogLevel[], type: string, level: (typeof LOG_LEVELS)[number]): boolean {
+  const number = LOG_LEVELS.indexOf(level) + 1;
+  const most = levels.findLast(({ pattern }) => pattern === undefined)?.level ?? LOG_LEVELS.length;
+  const own = levels.findLast((candidate) => matchesType(candidate, type))?.level ?? DRIVER_LEVEL;
+  return number <= Math.min(most, own);
+}
+
+function matchesType({ pattern, syntax }: LogLevel, type: string): boolean {
+  if (pattern === undefined) return false;
+  if (syntax === 'regexp') return new RegExp(pattern).test(type);
+  const literal = pattern.replace(/[\\^$.|+(){}[\]]/g, '\\$&');
+  return new RegExp(`^${literal.replaceAll('*', '.*').replaceAll('?', '.')}$`).test(type);
+}
+
 /** What `--log-level=help` prints. */
 export function logLevelHelp(): string {
   return [

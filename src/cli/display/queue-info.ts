@@ -15,6 +15,10 @@ export interface ShownQueue {
   readonly started: boolean;
 }
 
+function burstModeLine({ burstMode }: QueueInfo): readonly string[] {
+  return burstMode === undefined ? [] : [`Burst mode: ${burstMode}`];
+}
+
 export function rxQueueInfoText({ port, queue, info, scattered, drops, started }: ShownQueue): string {
   return [
     '',
@@ -29,6 +33,7 @@ export function rxQueueInfoText({ port, queue, info, scattered, drops, started }
     `RX scattered packets: ${scattered ? 'on' : 'off'}`,
     `Rx queue state: ${started ? 'started' : 'stopped'}`,
     `Number of RXDs: ${info.descriptors}`,
+    ...burstModeLine(info),
     '',
   ].join('\n');
 }
@@ -45,6 +50,7 @@ export function txQueueInfoText({ port, queue, info, started }: ShownQueue): str
     'TX deferred start: off',
     `Number of TXDs: ${info.descriptors}`,
     `Tx queue state: ${started ? 'started' : 'stopped'}`,
+    ...burstModeLine(info),
     '',
   ].join('\n');
 }

@@ -19,7 +19,7 @@ import { pinThread } from '../../system/cpu.ts';
 import { VirtioError } from '../../system/error.ts';
 import type { EalOptions } from '../arguments/eal.ts';
 import { linkText } from '../display/link.ts';
-import { announceArguments, announceMachine, Closers, fatal, machineCpus, openArena, probePorts, say, warn } from '../eal.ts';
+import { announceArguments, announceMachine, Closers, fatal, logInfo, machineCpus, openArena, probePorts, say, warn } from '../eal.ts';
 import { selectPciDevices } from '../pci-devices.ts';
 import { onTermination } from '../session/termination.ts';
 import { planMemory } from '../testpmd-memory.ts';
@@ -95,6 +95,7 @@ async function run(eal: EalOptions, options: L3fwdOptions, assignments: readonly
     main: loadKernels(target, arena),
     gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
     log: warn,
+    logInfo: logInfo(eal),
     signal,
     iovaMode: eal.iovaMode,
   };
