@@ -35,6 +35,7 @@ export interface PairOptions {
   readonly mergeable?: boolean;
   readonly inOrder?: boolean;
   readonly packed?: boolean;
+  readonly vectorized?: boolean;
   /** Descriptors of each ring; 256 when left out. */
   readonly queueSize?: number;
 }
@@ -51,6 +52,7 @@ export function sideCommandLine(options: PairOptions, side: Side, socket: string
     side === 'driver'
       ? `virtio_user0,path=${path},queues=${queues},server=${serves ? 1 : 0},mrg_rxbuf=${flag(options.mergeable)},in_order=${flag(options.inOrder)}` +
         (options.packed === true ? ',packed_vq=1' : '') +
+        (options.vectorized === true ? ',vectorized=1' : '') +
         (options.queueSize === undefined ? '' : `,queue_size=${options.queueSize}`)
       : `net_vhost0,iface=${path},queues=${queues},client=${serves ? 0 : 1}`;
   const held = memoryArguments(memory);
