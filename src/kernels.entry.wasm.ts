@@ -19,8 +19,10 @@ export { captureBegin, captureCommit } from './ring/capture.kernel';
 export { ringReceive, ringTransmit } from './ring/handle-ring.kernel';
 export { splitDeviceArm, splitDeviceDisarm, splitDriverArm, splitDriverDisarm } from './ring/interrupt.kernel';
 export { nullReceive, nullTransmit } from './ring/null-queue.kernel';
+export { packedDeviceDequeue } from './ring/packed-device-dequeue.kernel';
+export { packedDeviceEnqueue } from './ring/packed-device-enqueue.kernel';
 export { packetReceive, packetRoom, packetTransmit } from './ring/packet-ring.kernel';
-export { packedDriverArm, packedDriverDisarm } from './ring/packed-interrupt.kernel';
+export { packedDeviceArm, packedDeviceDisarm, packedDriverArm, packedDriverDisarm } from './ring/packed-interrupt.kernel';
 export { packedDriverReceive, packedDriverRefill } from './ring/packed-driver-receive.kernel';
 export { packedDriverReclaim, packedDriverTransmit } from './ring/packed-driver-transmit.kernel';
 export { pcapReceive, pcapTransmit } from './ring/pcap-queue.kernel';
@@ -29,5 +31,16 @@ export { splitDeviceDequeue } from './ring/split-device-dequeue.kernel';
 export { splitDeviceEnqueue } from './ring/split-device-enqueue.kernel';
 export { splitDriverReceive, splitDriverRefill } from './ring/split-driver-receive.kernel';
 export { splitDriverReclaim, splitDriverTransmit } from './ring/split-driver-transmit.kernel';
-export { driverArm, driverDisarm, driverReceive, driverReclaim, driverRefill, driverTransmit } from './ring/virtqueue.kernel';
+export {
+  deviceArm,
+  deviceDequeue,
+  deviceDisarm,
+  deviceEnqueue,
+  driverArm,
+  driverDisarm,
+  driverReceive,
+  driverReclaim,
+  driverRefill,
+  driverTransmit,
+} from './ring/virtqueue.kernel';
 export { xdpReceive, xdpRoom, xdpTransmit } from './ring/xdp-queue.kernel';

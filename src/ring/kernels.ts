@@ -28,6 +28,8 @@ import * as ring from './handle-ring.kernel.ts';
 import * as capture from './capture.kernel.ts';
 import * as interrupt from './interrupt.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
+import * as packedDequeue from './packed-device-dequeue.kernel.ts';
+import * as packedEnqueue from './packed-device-enqueue.kernel.ts';
 import * as pcap from './pcap-queue.kernel.ts';
 import * as tap from './tap-queue.kernel.ts';
 import * as packetRing from './packet-ring.kernel.ts';
@@ -68,6 +70,10 @@ export interface Kernels {
   readonly packedDriverRefill: (queue: number, lcore: number) => number;
   readonly packedDriverArm: (queue: number) => number;
   readonly packedDriverDisarm: (queue: number) => void;
+  readonly packedDeviceDequeue: BurstKernel;
+  readonly packedDeviceEnqueue: BurstKernel;
+  readonly packedDeviceArm: (queue: number) => number;
+  readonly packedDeviceDisarm: (queue: number) => void;
   /** Of virtqueues of either format. */
   readonly driverTransmit: BurstKernel;
   readonly driverReceive: BurstKernel;
@@ -75,6 +81,10 @@ export interface Kernels {
   readonly driverRefill: (queue: number, lcore: number) => number;
   readonly driverArm: (queue: number) => number;
   readonly driverDisarm: (queue: number) => void;
+  readonly deviceDequeue: BurstKernel;
+  readonly deviceEnqueue: BurstKernel;
+  readonly deviceArm: (queue: number) => number;
+  readonly deviceDisarm: (queue: number) => void;
   readonly nullReceive: BurstKernel;
   readonly nullTransmit: BurstKernel;
   readonly ringReceive: BurstKernel;
@@ -153,6 +163,8 @@ const javascript: Kernels = {
   ...interrupt,
   ...ring,
   ...nothing,
+  ...packedDequeue,
+  ...packedEnqueue,
   ...pcap,
   ...tap,
   ...capture,

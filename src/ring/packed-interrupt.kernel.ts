@@ -4,9 +4,9 @@
  * @module
  */
 import { atomicStore32, ld32 } from '../memory/access.ts';
-import { EVENT_DISABLE, EVENT_ENABLE, PACKED_BYTES, POSITION_INDEX } from './packed-layout.ts';
-import { isUsed, loadWord } from './packed-ring.kernel.ts';
-import { QUEUE_STOPPED, Q_AVAILABLE, Q_BATCH, Q_DESCRIPTORS, Q_FREE, Q_HANDLED, Q_SIZE, Q_STATE } from './queue-layout.ts';
+import { EVENT_DISABLE, EVENT_ENABLE } from './packed-layout.ts';
+import { descriptorAt, isAvailable, isUsed, loadWord } from './packed-ring.kernel.ts';
+import { QUEUE_STOPPED, Q_AVAILABLE, Q_BATCH, Q_FREE, Q_HANDLED, Q_SIZE, Q_STATE, Q_USED } from './queue-layout.ts';
 
 /** Driver: asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
 export function packedDriverArm(queue: u32): u32 {
@@ -15,11 +15,25 @@ export function packedDriverArm(queue: u32): u32 {
   if (ld32(queue + Q_BATCH) !== 0) return 0;
   if (ld32(queue + Q_FREE) === ld32(queue + Q_SIZE)) return 1;
   const position: u32 = ld32(queue + Q_HANDLED);
-  return isUsed(loadWord(ld32(queue + Q_DESCRIPTORS) + (position & POSITION_INDEX) * PACKED_BYTES), position) === 0 ? 1 : 0;
+  return isUsed(loadWord(descriptorAt(queue, position)), position) === 0 ? 1 : 0;
 }
 
 /** Driver: polls from now on; calls that are under way may still come. */
 export function packedDriverDisarm(queue: u32): void {
   if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
   atomicStore32(ld32(queue + Q_AVAILABLE), EVENT_DISABLE << 16);
+}
+
+/** Device: asks for a kick when the driver has made buffers available. @returns 1, or 0 when it has already */
+export function packedDeviceArm(queue: u32): u32 {
+  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
+  atomicStore32(ld32(queue + Q_USED), EVENT_ENABLE << 16);
+  const position: u32 = ld32(queue + Q_HANDLED);
+  return isAvailable(loadWord(descriptorAt(queue, position)), position) === 0 ? 1 : 0;
+}
+
+/** Device: polls from now on. */
+export function packedDeviceDisarm(queue: u32): void {
+  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
+  atomicStore32(ld32(queue + Q_USED), EVENT_DISABLE << 16);
 }

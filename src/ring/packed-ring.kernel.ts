@@ -6,6 +6,7 @@ import { atomicLoad32, atomicStore32, ld32, st32 } from '../memory/access.ts';
 import {
   EVENT_DESCRIPTOR,
   EVENT_ENABLE,
+  PACKED_BYTES,
   PACKED_F_AVAILABLE,
   PACKED_F_BOTH,
   PACKED_F_USED,
@@ -13,13 +14,18 @@ import {
   POSITION_INDEX,
   POSITION_WRAP,
 } from './packed-layout.ts';
-import { Q_NOTIFY, Q_OWN_INDEX, Q_SIZE } from './queue-layout.ts';
+import { Q_DESCRIPTORS, Q_NOTIFY, Q_OWN_INDEX, Q_SIZE } from './queue-layout.ts';
 
 /** The position `by` descriptors on, `by` up to the size of the ring. */
 export function advance(position: u32, by: u32, size: u32): u32 {
   const index: u32 = (position & POSITION_INDEX) + by;
   if (index < size) return index | (position & POSITION_WRAP);
   return (index - size) | ((position & POSITION_WRAP) ^ POSITION_WRAP);
+}
+
+/** Arena offset of the descriptor at a position. */
+export function descriptorAt(queue: u32, position: u32): u32 {
+  return ld32(queue + Q_DESCRIPTORS) + (position & POSITION_INDEX) * PACKED_BYTES;
 }
 
 /** AVAIL and USED of an available descriptor at `position`. */

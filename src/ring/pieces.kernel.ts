@@ -8,11 +8,32 @@
  * @module
  */
 import { copyBytes, ld16, ld32, st16, st32 } from '../memory/access.ts';
-import { MBUF_BUFFER, MBUF_DATA, MBUF_LENGTH, MBUF_NEXT, MBUF_ROOM, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
-import { mbufAllocate } from '../memory/mempool.kernel.ts';
+import {
+  MBUF_BUFFER,
+  MBUF_DATA,
+  MBUF_FLAGS,
+  MBUF_LENGTH,
+  MBUF_NEXT,
+  MBUF_ROOM,
+  MBUF_SEGMENTS,
+  MBUF_SEGMENT_LENGTH,
+} from '../memory/mbuf-layout.ts';
+import { mbufAllocate, packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
-import { reach, translate, untranslated } from './peer-memory.kernel.ts';
-import { Q_LCORE, Q_OFFLOADS, Q_POOL, Q_REGIONS, Q_SCRATCH, Q_TOUCH } from './queue-layout.ts';
+import { giveUp } from './give-up.kernel.ts';
+import { reach, translate, translateTable, untranslated } from './peer-memory.kernel.ts';
+import {
+  QUEUE_ERROR_CHAIN,
+  QUEUE_INDIRECT,
+  Q_FEATURES,
+  Q_LCORE,
+  Q_OFFLOADS,
+  Q_POOL,
+  Q_REGIONS,
+  Q_SCRATCH,
+  Q_TOUCH,
+} from './queue-layout.ts';
+import { DESCRIPTOR_BYTES, SPLIT_SIZE_LIMIT } from './split-layout.ts';
 
 /** Longest packet taken from a driver: 64 KiB of payload and headers before it. */
 export const PACKET_LIMIT: u32 = 65_535 + 64;
@@ -26,7 +47,12 @@ export const FAILED: u32 = 0xffffffff;
 const ONE_HANDLE: u32 = 4096;
 const GATHERED_HEADER: u32 = 4112;
 export const SCRATCH_PIECES: u32 = 4160;
-export const DEVICE_SCRATCH_BYTES: u32 = 8256;
+/** Two words for each buffer of a packet: packed-device-enqueue.kernel.ts. */
+export const SCRATCH_BUFFERS: u32 = 8256;
+export const DEVICE_SCRATCH_BYTES: u32 = 12_352;
+
+/** Longest table of indirect descriptors. */
+const TABLE_LIMIT: u32 = SPLIT_SIZE_LIMIT * DESCRIPTOR_BYTES;
 
 /** Outcomes of taking one packet. */
 export const TAKEN: u32 = 0;
@@ -76,6 +102,20 @@ export function addPiece(queue: u32, pieces: u32, found: u32, limit: u32, low: u
   if (at === 0) return addScattered(queue, pieces, found, limit, low, high, bytes);
   putPiece(pieces + (found << 3), at, bytes);
   return found + 1;
+}
+
+/**
+ * Checks a table of indirect descriptors of `bytes` bytes at the peer's address.
+ * @param wrong other than 0: it is in a place where no table may be
+ * @returns its arena offset; 0: the queue was given up, or has to wait for a translation
+ */
+export function openTable(queue: u32, low: u32, high: u32, bytes: u32, wrong: u32): u32 {
+  const odd: u32 = (bytes & (DESCRIPTOR_BYTES - 1)) | wrong;
+  if (odd !== 0 || bytes === 0 || bytes > TABLE_LIMIT || (ld32(queue + Q_FEATURES) & QUEUE_INDIRECT) === 0) {
+    giveUp(queue, QUEUE_ERROR_CHAIN);
+    return 0;
+  }
+  return translateTable(queue, low, high, bytes);
 }
 
 /** Copies `length` bytes to the end of a packet, adding segments; returns the last segment, or 0 without memory. */
@@ -133,6 +173,16 @@ export function gatherPieces(queue: u32, packet: u32, pieces: u32, found: u32, h
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
   if (offloads !== 0 && readNetHeader(gathered, packet, offloads) === 0) return DROPPED;
   return TAKEN;
+}
+
+/** Makes the first mbuf of a packet that was not taken fit for the next one; the others go back to their pool. */
+export function emptyPacket(packet: u32, lcore: u32): void {
+  st32(packet + MBUF_FLAGS, 0);
+  const next: u32 = ld32(packet + MBUF_NEXT);
+  if (next === 0) return;
+  st32(packet + MBUF_NEXT, 0);
+  st16(packet + MBUF_SEGMENTS, 1);
+  packetFree(next, lcore);
 }
 
 /** Copies a packet into pieces, which have room for it, `header` bytes into the first. */

@@ -33,8 +33,12 @@ export const Q_OWN_INDEX: u32 = 44;
 export const Q_HANDLED: u32 = 48;
 /** u32: split: u16 index of the other side when last read; it is read again only when this one promises too little. */
 export const Q_SEEN: u32 = 52;
+/** u32: device, packed: the list looked at last: its buffer id, and in the upper half how many descriptors it has. */
+export const Q_LIST: u32 = 52;
 /** u32: driver: position in the ring of free descriptors (packed: of free buffer ids) where the next one is taken. */
 export const Q_FREE_HEAD: u32 = 56;
+/** u32: device, packed: id and flags of a burst's first used descriptor, which are stored last. */
+export const Q_FIRST_WORD: u32 = 56;
 /** u32: driver: how many descriptors are free. */
 export const Q_FREE: u32 = 60;
 /** u32: driver: offset of the shadow descriptors (SHADOW_*), Q_SIZE of them. What the device may write is never read back. */

@@ -4,14 +4,14 @@
  * @module
  */
 import { copyPacket, ld16, ld32, st16, st32, touch } from '../memory/access.ts';
-import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_NEXT, MBUF_PORT, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
+import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
+import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
-import { FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, gatherPieces } from './pieces.kernel.ts';
+import { FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, emptyPacket, gatherPieces } from './pieces.kernel.ts';
 import {
   QUEUE_DISABLED,
   QUEUE_ERROR_ID,
@@ -179,12 +179,7 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     if (size < 14) {
       // no packet, or shorter than an Ethernet header; extra segments go back, the first is used again
       dropped++;
-      const next: u32 = ld32(packet + MBUF_NEXT);
-      if (next !== 0) {
-        st32(packet + MBUF_NEXT, 0);
-        st16(packet + MBUF_SEGMENTS, 1);
-        packetFree(next, lcore);
-      }
+      emptyPacket(packet, lcore);
       continue;
     }
     st16(packet + MBUF_PORT, port);

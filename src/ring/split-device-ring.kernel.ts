@@ -8,16 +8,13 @@
  */
 import { atomicLoad16, atomicStore16, ld32, st32 } from '../memory/access.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { translateTable } from './peer-memory.kernel.ts';
-import { FAILED, PIECES, addPiece } from './pieces.kernel.ts';
+import { FAILED, PIECES, addPiece, openTable } from './pieces.kernel.ts';
 import {
   QUEUE_ERROR_CHAIN,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
-  QUEUE_INDIRECT,
   Q_AVAILABLE,
   Q_DESCRIPTORS,
-  Q_FEATURES,
   Q_HANDLED,
   Q_NOTIFY,
   Q_OWN_INDEX,
@@ -38,7 +35,6 @@ import {
   DESCRIPTOR_F_NEXT,
   DESCRIPTOR_F_WRITE,
   DESCRIPTOR_LENGTH,
-  SPLIT_SIZE_LIMIT,
   USED_ELEMENT_BYTES,
   USED_INDEX,
   USED_RING,
@@ -95,15 +91,9 @@ export function collectChain(queue: u32, head: u32, direction: u32, pieces: u32,
     const flagsAndNext: u32 = ld32(descriptor + DESCRIPTOR_FLAGS);
     if ((flagsAndNext & DESCRIPTOR_F_INDIRECT) !== 0) {
       // WRITE is to be ignored here; a table in a table, or something behind it, there cannot be
-      const tableEntries: u32 = bytes / DESCRIPTOR_BYTES;
-      const odd: u32 = (bytes & (DESCRIPTOR_BYTES - 1)) | (flagsAndNext & DESCRIPTOR_F_NEXT) | nested;
-      if (odd !== 0 || tableEntries === 0 || tableEntries > SPLIT_SIZE_LIMIT || (ld32(queue + Q_FEATURES) & QUEUE_INDIRECT) === 0) {
-        giveUp(queue, QUEUE_ERROR_CHAIN);
-        return FAILED;
-      }
-      table = translateTable(queue, low, high, bytes);
+      table = openTable(queue, low, high, bytes, (flagsAndNext & DESCRIPTOR_F_NEXT) | nested);
       if (table === 0) return FAILED;
-      entries = tableEntries;
+      entries = bytes / DESCRIPTOR_BYTES;
       nested = 1;
       index = 0;
       links = 0;

@@ -4,11 +4,15 @@
  * @module
  */
 import { ld32 } from '../memory/access.ts';
-import { splitDriverArm, splitDriverDisarm } from './interrupt.kernel.ts';
+import { splitDeviceArm, splitDeviceDisarm, splitDriverArm, splitDriverDisarm } from './interrupt.kernel.ts';
+import { packedDeviceDequeue } from './packed-device-dequeue.kernel.ts';
+import { packedDeviceEnqueue } from './packed-device-enqueue.kernel.ts';
 import { packedDriverReceive, packedDriverRefill } from './packed-driver-receive.kernel.ts';
 import { packedDriverReclaim, packedDriverTransmit } from './packed-driver-transmit.kernel.ts';
-import { packedDriverArm, packedDriverDisarm } from './packed-interrupt.kernel.ts';
+import { packedDeviceArm, packedDeviceDisarm, packedDriverArm, packedDriverDisarm } from './packed-interrupt.kernel.ts';
 import { QUEUE_PACKED, Q_FEATURES } from './queue-layout.ts';
+import { splitDeviceDequeue } from './split-device-dequeue.kernel.ts';
+import { splitDeviceEnqueue } from './split-device-enqueue.kernel.ts';
 import { splitDriverReceive, splitDriverRefill } from './split-driver-receive.kernel.ts';
 import { splitDriverReclaim, splitDriverTransmit } from './split-driver-transmit.kernel.ts';
 
@@ -39,4 +43,21 @@ export function driverArm(queue: u32): u32 {
 export function driverDisarm(queue: u32): void {
   if (isPacked(queue)) packedDriverDisarm(queue);
   else splitDriverDisarm(queue);
+}
+
+export function deviceDequeue(queue: u32, to: u32, packets: u32): u32 {
+  return isPacked(queue) ? packedDeviceDequeue(queue, to, packets) : splitDeviceDequeue(queue, to, packets);
+}
+
+export function deviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
+  return isPacked(queue) ? packedDeviceEnqueue(queue, from, packets) : splitDeviceEnqueue(queue, from, packets);
+}
+
+export function deviceArm(queue: u32): u32 {
+  return isPacked(queue) ? packedDeviceArm(queue) : splitDeviceArm(queue);
+}
+
+export function deviceDisarm(queue: u32): void {
+  if (isPacked(queue)) packedDeviceDisarm(queue);
+  else splitDeviceDisarm(queue);
 }

@@ -6,7 +6,7 @@ import type { Arena, ArenaViews } from '../memory/arena.ts';
 import { signalEventFd } from '../system/event-fd.ts';
 import type { Kernels } from './kernels.ts';
 import { DEVICE_SCRATCH_BYTES } from './pieces.kernel.ts';
-import { EVENT_BYTES, EVENT_DISABLE, PACKED_BYTES, PACKED_SIZE_LIMIT, POSITION_START } from './packed-layout.ts';
+import { EVENT_BYTES, EVENT_DISABLE, PACKED_BYTES, PACKED_SIZE_LIMIT, POSITION_INDEX, POSITION_START } from './packed-layout.ts';
 import {
   HEADER_SLOT,
   Q_ADDRESS_HIGH,
@@ -371,12 +371,17 @@ export class DeviceQueue extends QueueState {
   }
 
   /**
-   * Points the queue at a ring; it must be stopped. The device goes on where the used ring's index stands: what the
-   * driver says of its base may be older (vhost-user, SET_VRING_BASE after a reconnection).
+   * Points the queue at a ring; it must be stopped. The device of a split ring goes on where the used ring's index stands: what the
+   * driver says of its base may be older (vhost-user, SET_VRING_BASE after a reconnection). A packed ring knows no such index.
+   * @param base position (packed-layout.ts) where the device of a packed ring goes on
+   * @throws RangeError for an impossible size or base
    */
-  attach(ring: DeviceRing): void {
+  attach(ring: DeviceRing, base = POSITION_START): void {
     this.point(ring);
-    const index = this.views.u16[(ring.used + USED_INDEX) >>> 1] ?? 0;
+    const packed = (ring.features & QUEUE_PACKED) !== 0;
+    if (packed && (base & POSITION_INDEX) >= ring.size)
+      throw new RangeError(`ring base ${String(base & POSITION_INDEX)}: the ring has ${String(ring.size)} descriptors`);
+    const index = packed ? base & 0xffff : (this.views.u16[(ring.used + USED_INDEX) >>> 1] ?? 0);
     this.clearError();
     this.set(Q_OWN_INDEX, index);
     this.set(Q_HANDLED, index);
@@ -386,7 +391,7 @@ export class DeviceQueue extends QueueState {
 
   /** Points the queue at the same ring at other offsets, its indices unchanged. */
   point(ring: DeviceRing): void {
-    checkSplitSize('ring size', ring.size);
+    ((ring.features & QUEUE_PACKED) === 0 ? checkSplitSize : checkRingSize)('ring size', ring.size);
     this.set(Q_SIZE, ring.size);
     this.set(Q_DESCRIPTORS, ring.descriptors);
     this.set(Q_AVAILABLE, ring.available);
@@ -397,7 +402,7 @@ export class DeviceQueue extends QueueState {
     this.set(Q_REGIONS, ring.regions);
   }
 
-  /** u16 index of the next entry of the available ring that the device will look at. */
+  /** u16 index of the next entry of the available ring that the device will look at; packed: the position of the next descriptor. */
   get nextAvailable(): number {
     return this.get(Q_HANDLED);
   }
