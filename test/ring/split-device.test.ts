@@ -17,7 +17,8 @@ import {
   QUEUE_MERGEABLE,
   QUEUE_STOPPED,
 } from '../../src/ring/queue-layout.ts';
-import { BUFFERS, GUEST, HandDriver } from '../support/hand-driver.ts';
+import { BUFFERS, GUEST } from '../support/guest-memory.ts';
+import { HandDriver } from '../support/hand-driver.ts';
 import { counter, frame, RingBench, TARGETS } from '../support/ring-pair.ts';
 
 const NEXT = 1;

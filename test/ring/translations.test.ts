@@ -19,7 +19,8 @@ import {
   REGIONS_TO_WRITE,
 } from '../../src/ring/queue-layout.ts';
 import { clearEventFd, closeFd, createEventFd } from '../../src/system/event-fd.ts';
-import { GUEST, HandDriver } from '../support/hand-driver.ts';
+import { GUEST } from '../support/guest-memory.ts';
+import { HandDriver } from '../support/hand-driver.ts';
 import { frame, RingBench, TARGETS } from '../support/ring-pair.ts';
 
 const WRITE = 2;

@@ -4,13 +4,10 @@
  */
 import type { Mempool } from '../../src/memory/mempool.ts';
 import { DeviceQueue, splitRingBytes } from '../../src/ring/virtqueue.ts';
+import { BUFFERS, GUEST, GuestMemory } from './guest-memory.ts';
 import type { Region, RingBench } from './ring-pair.ts';
 
 const NEXT = 1;
-
-/** Where the driver's buffers lie, as it says itself: 4 GiB and up, so that both words of an address count. */
-export const GUEST = 0x1_0000_0000n;
-export const BUFFERS = 256 * 1024;
 
 export interface Link {
   readonly address: bigint;
@@ -20,13 +17,11 @@ export interface Link {
 }
 
 /** A driver written by hand (virtio 1.2, 2.7): rings and buffers byte by byte, whatever they are to be. */
-export class HandDriver {
-  readonly bench: RingBench;
+export class HandDriver extends GuestMemory {
   readonly size: number;
   readonly descriptors: number;
   readonly available: number;
   readonly used: number;
-  readonly buffers: number;
   readonly device: DeviceQueue;
   #index: number;
 
@@ -43,14 +38,13 @@ export class HandDriver {
       readonly table?: number;
     } = {},
   ) {
+    super(bench);
     const { size = 16, features = 0, header = 12, pool, index = 0 } = options;
-    this.bench = bench;
     this.size = size;
     const bytes = splitRingBytes(size);
     this.descriptors = bench.published(bytes.descriptors, 16);
     this.available = bench.published(bytes.available, 4);
     this.used = bench.published(bytes.used, 4);
-    this.buffers = bench.published(BUFFERS, 4096);
     this.#index = index;
     bench.st16(this.available + 2, index);
     bench.st16(this.used + 2, index);
@@ -66,19 +60,6 @@ export class HandDriver {
       regions: options.table ?? bench.regions(regions),
     });
     this.device.setState(1);
-  }
-
-  /** Guest address of a byte of the buffers. */
-  at(offset: number): bigint {
-    return GUEST + BigInt(offset);
-  }
-
-  write(offset: number, bytes: Uint8Array): void {
-    this.bench.write(this.buffers + offset, bytes);
-  }
-
-  read(offset: number, length: number): Buffer {
-    return this.bench.read(this.buffers + offset, length);
   }
 
   descriptor(index: number, { address, length, flags = 0, next = 0 }: Link): void {
