@@ -8,6 +8,7 @@ import { MBUF_BUFFER, MBUF_WORK } from '../../src/memory/mbuf-layout.ts';
 import { POOL_FIRST } from '../../src/memory/mempool-layout.ts';
 import { createMempool } from '../../src/memory/mempool.ts';
 import { loadKernels, type Kernels } from '../../src/ring/kernels.ts';
+import { PACKED_BYTES, PACKED_F_BOTH, PACKED_WORD, POSITION_INDEX, POSITION_START, POSITION_WRAP } from '../../src/ring/packed-layout.ts';
 import {
   Q_DROPPED,
   Q_ERROR,
@@ -21,10 +22,11 @@ import {
   Q_STATE,
   QUEUE_IN_ORDER,
   QUEUE_MERGEABLE,
+  QUEUE_PACKED,
   QUEUE_RUNNING,
   REGIONS_BYTES,
 } from '../../src/ring/queue-layout.ts';
-import { DeviceQueue, DriverQueue, splitRingBytes } from '../../src/ring/virtqueue.ts';
+import { DeviceQueue, DriverQueue, packedRingBytes, splitRingBytes } from '../../src/ring/virtqueue.ts';
 import { counter, frame, RingBench, TARGETS, testArena, type PacketShape } from '../support/ring-pair.ts';
 
 const MIB = 1024 * 1024;
@@ -68,16 +70,33 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ kind: fc.constant('reclaim') }),
 );
 const operations = fc.array(operation, { minLength: 1, maxLength: 50, size: 'max' });
-const setting = fc.record({
-  size: fc.constantFrom(2, 4, 16, 64, 256),
+const FORMATS = ['split', 'packed'] as const;
+type Format = (typeof FORMATS)[number];
+/** Every target with every format. */
+const ENDS = TARGETS.flatMap((target) => FORMATS.map((format) => [target, format] as const));
+const common = {
   mergeable: fc.boolean(),
   inOrder: fc.boolean(),
   header: fc.constantFrom(10, 12),
   addressHigh: fc.constantFrom(0, 1),
-  /** Where the 16-bit indices start, so that they wrap. */
-  start: fc.constantFrom(0, 0xfff0),
-});
-type Setting = typeof setting extends fc.Arbitrary<infer T> ? T : never;
+};
+const settings = {
+  split: fc.record({
+    ...common,
+    packed: fc.constant(false),
+    size: fc.constantFrom(2, 4, 16, 64, 256),
+    /** Where the 16-bit indices start, so that they wrap. */
+    start: fc.constantFrom(0, 0xfff0),
+  }),
+  packed: fc.record({
+    ...common,
+    packed: fc.constant(true),
+    size: fc.constantFrom(2, 3, 5, 16, 17, 64, 100, 256),
+    /** The position where both sides start, in either lap. */
+    start: fc.constantFrom(POSITION_START, POSITION_START | 1, 1),
+  }),
+} as const;
+type Setting = (typeof settings)[Format] extends fc.Arbitrary<infer T> ? T : never;
 
 /** Data rooms hold any length used here, so that a packet in one segment is possible. */
 const ROOM = 9216 + 256;
@@ -111,7 +130,8 @@ class Port {
     this.bench = bench;
     // without mergeable buffers or VERSION_1 the header is 10 bytes; with them 12
     const header = given.mergeable ? 12 : given.header;
-    this.options = { ...given, header, features: (given.mergeable ? QUEUE_MERGEABLE : 0) | (given.inOrder ? QUEUE_IN_ORDER : 0) };
+    const features = (given.mergeable ? QUEUE_MERGEABLE : 0) | (given.inOrder ? QUEUE_IN_ORDER : 0) | (given.packed ? QUEUE_PACKED : 0);
+    this.options = { ...given, header, features };
     const { arena } = bench;
     // the caches of two other lcores may keep 48 each: a whole burst must still be there
     this.devicePool = createMempool(arena, { count: 200, dataRoom: ROOM, cacheSize: 32 });
@@ -133,14 +153,14 @@ class Port {
   }
 
   #ring(driverPool: number | undefined, devicePool: number | undefined): { readonly driver: DriverQueue; readonly device: DeviceQueue } {
-    const { size, features, header, addressHigh, start } = this.options;
+    const { size, packed, features, header, addressHigh, start } = this.options;
     const { arena } = this.bench;
     const driver = new DriverQueue(arena, { name: 'driver', size, port: 1, pool: driverPool, addressHigh });
     driver.negotiate(features, header);
-    moveIndices(this.bench, driver, start);
+    moveIndices(this.bench, driver, start, packed);
     const device = new DeviceQueue(arena, { name: 'device', port: 2, pool: devicePool });
     const { descriptors, available, used } = driver;
-    device.attach({ size, descriptors, available, used, features, headerBytes: header, regions: this.#table });
+    device.attach({ size, descriptors, available, used, features, headerBytes: header, regions: this.#table }, start);
     for (const queue of [driver, device]) queue.setState(QUEUE_RUNNING);
     return { driver, device };
   }
@@ -209,14 +229,23 @@ function expectSame(bytes: Buffer, expected: Buffer | undefined): void {
   if (!bytes.equals(expected)) expect(bytes).toEqual(expected);
 }
 
-/** Starts a fresh ring at another index than 0, on both sides. */
-function moveIndices(bench: RingBench, driver: DriverQueue, start: number): void {
-  for (const field of [Q_OWN_INDEX, Q_HANDLED, Q_SEEN]) driver.set(field, start);
+/** Starts a fresh ring at another place than its first, on both sides. */
+function moveIndices(bench: RingBench, driver: DriverQueue, start: number, packed: boolean): void {
+  for (const field of [Q_OWN_INDEX, Q_HANDLED]) driver.set(field, start);
+  if (packed) {
+    // as if all had been used once, those before the start twice
+    for (let index = 0; index < driver.size; index++) {
+      const lap = index < (start & POSITION_INDEX) ? start & POSITION_WRAP : (start & POSITION_WRAP) ^ POSITION_WRAP;
+      bench.st32(driver.descriptors + index * PACKED_BYTES + PACKED_WORD, lap === 0 ? 0 : (PACKED_F_BOTH << 16) >>> 0);
+    }
+    return;
+  }
+  driver.set(Q_SEEN, start);
   bench.st16(driver.available + 2, start);
   bench.st16(driver.used + 2, start);
 }
 
-describe.each(TARGETS)('a driver and a device on %s', (target) => {
+describe.each(ENDS)('a driver and a device on %s, %s rings', (target, format) => {
   it('lose, double, change and reorder nothing, whatever is negotiated', () => {
     using benches = new Benches(() => new RingBench(target, testArena(6 * MIB)));
     let moved = 0;
@@ -241,18 +270,18 @@ describe.each(TARGETS)('a driver and a device on %s', (target) => {
           return made;
         };
         const drain = (count: number, lcore: number): void => {
-          for (const bytes of bench.take(kernels.splitDeviceDequeue, port.transmit.device.offset, count, lcore))
+          for (const bytes of bench.take(kernels.deviceDequeue, port.transmit.device.offset, count, lcore))
             expectSame(bytes, onTheWire.shift());
         };
         const take = (count: number, lcore: number): void => {
-          for (const bytes of bench.take(kernels.splitDriverReceive, port.receive.driver.offset, count, lcore))
+          for (const bytes of bench.take(kernels.driverReceive, port.receive.driver.offset, count, lcore))
             expectSame(bytes, toTheDriver.shift());
         };
         for (const step of steps) {
           if (step.kind === 'send') {
             const made = all(port.driverPool, step.packets);
             const taken = bench.send(
-              kernels.splitDriverTransmit,
+              kernels.driverTransmit,
               port.transmit.driver.offset,
               made.map(({ mbuf }) => mbuf),
             );
@@ -266,7 +295,7 @@ describe.each(TARGETS)('a driver and a device on %s', (target) => {
           } else if (step.kind === 'enqueue') {
             const made = all(port.devicePool, step.packets);
             const taken = bench.send(
-              kernels.splitDeviceEnqueue,
+              kernels.deviceEnqueue,
               port.receive.device.offset,
               made.map(({ mbuf }) => mbuf),
             );
@@ -277,7 +306,7 @@ describe.each(TARGETS)('a driver and a device on %s', (target) => {
             }
           } else if (step.kind === 'dequeue') drain(step.count, step.lcore);
           else if (step.kind === 'receive') take(step.count, step.lcore);
-          else kernels.splitDriverReclaim(port.transmit.driver.offset);
+          else kernels.driverReclaim(port.transmit.driver.offset);
           if (port.queues.some((queue) => queue.get(Q_STATE) !== QUEUE_RUNNING)) break;
         }
         for (let round = 0; round < 600 && (onTheWire.length > 0 || toTheDriver.length > 0); round++) {
@@ -289,16 +318,16 @@ describe.each(TARGETS)('a driver and a device on %s', (target) => {
         expect(counter(port.receive.device, Q_DROPPED)).toBe(tooLarge);
         expect(counter(port.transmit.driver, Q_ERRORS)).toBe(unsendable);
         // every descriptor is free again
-        expect(kernels.splitDriverReclaim(port.transmit.driver.offset)).toBe(given.size);
+        expect(kernels.driverReclaim(port.transmit.driver.offset)).toBe(given.size);
         expect(port.driverPool.free()).toBe(48);
         moved += counter(port.transmit.device, Q_PACKETS) + counter(port.receive.driver, Q_PACKETS);
       });
-    fc.assert(fc.property(setting, operations, check), { numRuns: 150, interruptAfterTimeLimit: LIMIT });
+    fc.assert(fc.property(settings[format], operations, check), { numRuns: 150, interruptAfterTimeLimit: LIMIT });
     expect(moved).toBeGreaterThan(5000);
   });
 });
 
-describe('both targets', () => {
+describe.each(FORMATS)('both targets, %s rings', (format) => {
   it('leave the same bytes behind after every operation', () => {
     using benches = new Benches(() => new RingBench('javascript', testArena(5 * MIB)));
     const check = (given: Setting, steps: readonly Operation[]): void =>
@@ -333,16 +362,16 @@ describe('both targets', () => {
             const made = step.packets.flatMap((packet) => bench.packet(pool, frame(packet.length, seed++), packetShape(packet)) ?? []);
             bench.list(made);
             const taken = both(step.kind, (kernels) =>
-              (sends ? kernels.splitDriverTransmit : kernels.splitDeviceEnqueue)(queue, bench.handles, made.length),
+              (sends ? kernels.driverTransmit : kernels.deviceEnqueue)(queue, bench.handles, made.length),
             );
             for (const packet of made.slice(taken)) script.packetFree(packet, 0);
           } else if (step.kind === 'reclaim') {
-            both('reclaim', (kernels) => kernels.splitDriverReclaim(port.transmit.driver.offset));
+            both('reclaim', (kernels) => kernels.driverReclaim(port.transmit.driver.offset));
           } else {
             const dequeues = step.kind === 'dequeue';
             const queue = dequeues ? port.transmit.device.offset : port.receive.driver.offset;
             const received = both(step.kind, (kernels) =>
-              (dequeues ? kernels.splitDeviceDequeue : kernels.splitDriverReceive)(queue, bench.handles, step.count),
+              (dequeues ? kernels.deviceDequeue : kernels.driverReceive)(queue, bench.handles, step.count),
             );
             both('free', (kernels) => {
               kernels.packetsFree(bench.handles, received, step.lcore);
@@ -351,7 +380,7 @@ describe('both targets', () => {
           }
         }
       });
-    fc.assert(fc.property(setting, fc.array(operation, { minLength: 1, maxLength: 16 }), check), {
+    fc.assert(fc.property(settings[format], fc.array(operation, { minLength: 1, maxLength: 16 }), check), {
       numRuns: 40,
       interruptAfterTimeLimit: LIMIT,
     });
@@ -372,7 +401,7 @@ const attack = fc.array(fc.tuple(fc.array(damage, { maxLength: 6 }), operation),
 
 type Attack = typeof attack extends fc.Arbitrary<infer T> ? T : never;
 
-describe.each(TARGETS)('a hostile end on %s', (target) => {
+describe.each(ENDS)('a hostile end on %s, %s rings', (target, format) => {
   const attacked = (honest: 'driver' | 'device'): void => {
     using benches = new Benches(() => {
       const bench = new RingBench(target, testArena(6 * MIB));
@@ -388,7 +417,7 @@ describe.each(TARGETS)('a hostile end on %s', (target) => {
         const spans = (part: string): readonly (readonly [start: number, bytes: number])[] => {
           if (part === 'buffers') return pools.map(({ count, dataRoom }) => [firstBuffer(bench, pools, dataRoom), count * 64] as const);
           return [port.transmit, port.receive].map(({ driver }) => {
-            const bytes = splitRingBytes(given.size);
+            const bytes = (given.packed ? packedRingBytes : splitRingBytes)(given.size);
             if (part === 'descriptors') return [driver.descriptors, bytes.descriptors] as const;
             if (part === 'available') return [driver.available, bytes.available] as const;
             if (part === 'used') return [driver.used, bytes.used] as const;
@@ -412,17 +441,17 @@ describe.each(TARGETS)('a hostile end on %s', (target) => {
             const pool = honest === 'driver' ? port.driverPool : port.devicePool;
             const made = step.packets.flatMap((packet, seed) => bench.packet(pool, frame(packet.length, seed), packetShape(packet)) ?? []);
             const taken = bench.send(
-              honest === 'driver' ? kernels.splitDriverTransmit : kernels.splitDeviceEnqueue,
+              honest === 'driver' ? kernels.driverTransmit : kernels.deviceEnqueue,
               (honest === 'driver' ? driver : device).offset,
               made,
             );
             expect(taken).toBeLessThanOrEqual(made.length);
           } else if (step.kind === 'reclaim') {
-            kernels.splitDriverReclaim(port.transmit.driver.offset);
+            kernels.driverReclaim(port.transmit.driver.offset);
           } else if (!sends) {
             const queue = honest === 'driver' ? port.receive.driver : port.transmit.device;
             const received = bench.take(
-              honest === 'driver' ? kernels.splitDriverReceive : kernels.splitDeviceDequeue,
+              honest === 'driver' ? kernels.driverReceive : kernels.deviceDequeue,
               queue.offset,
               step.count,
               step.lcore,
@@ -441,7 +470,7 @@ describe.each(TARGETS)('a hostile end on %s', (target) => {
         }
         expect([...port.deadGuards, ...bench.deadCanaries()]).toEqual([]);
       });
-    fc.assert(fc.property(setting, attack, check), { numRuns: 250, interruptAfterTimeLimit: LIMIT });
+    fc.assert(fc.property(settings[format], attack, check), { numRuns: 250, interruptAfterTimeLimit: LIMIT });
     // or the damage was too tame to mean anything
     expect(stopped).toBeGreaterThan(20);
   };
