@@ -9,7 +9,7 @@
  */
 import type { Arena } from '../memory/arena.ts';
 import { makeNotifier, setNotification, type Notification } from '../ring/notification.ts';
-import { Q_OWN_INDEX } from '../ring/queue-layout.ts';
+import { QUEUE_EVENT_IDX, QUEUE_PACKED, Q_OWN_INDEX } from '../ring/queue-layout.ts';
 import { EVENT_DISABLE, PACKED_F_BOTH, PACKED_WORD, POSITION_INDEX, POSITION_START, POSITION_WRAP } from '../ring/packed-layout.ts';
 import {
   AVAILABLE_F_NO_INTERRUPT,
@@ -22,6 +22,7 @@ import {
   DESCRIPTOR_FLAGS,
   DESCRIPTOR_LENGTH,
   DESCRIPTOR_NEXT,
+  EVENT_FAR,
 } from '../ring/split-layout.ts';
 import { advance, availableFlags } from '../ring/packed-ring.kernel.ts';
 import { QueueState, splitRingBytes } from '../ring/virtqueue.ts';
@@ -71,21 +72,26 @@ export class ControlQueue implements RingPlace {
   readonly #addressOf: AddressOf;
   readonly #packed: boolean;
   readonly #kick: () => void;
+  readonly #noCalls: number;
   /** Split: the available index. Packed: the position of the next command. */
   #index: number;
   /** Packed: the position of the last command. */
   #last: number | undefined;
   #open = true;
 
-  /** @param size descriptors: a power of two, CONTROL_DESCRIPTORS at least */
-  constructor(arena: Arena, name: string, size: number, addressOf: AddressOf, packed: boolean) {
+  /**
+   * @param size descriptors: a power of two, CONTROL_DESCRIPTORS at least
+   * @param features QUEUE_* bits
+   */
+  constructor(arena: Arena, name: string, size: number, addressOf: AddressOf, features: number) {
     const what = `the control queue of ${name}`;
     this.size = size;
-    this.#packed = packed;
-    this.#index = packed ? POSITION_START : 0;
+    this.#packed = (features & QUEUE_PACKED) !== 0;
+    this.#index = this.#packed ? POSITION_START : 0;
     this.base = this.#index * 0x1_0001;
     this.#arena = arena;
     this.#addressOf = addressOf;
+    this.#noCalls = (features & QUEUE_EVENT_IDX) !== 0 ? 0 : AVAILABLE_F_NO_INTERRUPT;
     const bytes = splitRingBytes(size);
     const usedAt = roundUp(bytes.descriptors + bytes.available);
     const bufferAt = usedAt + roundUp(bytes.used);
@@ -158,8 +164,10 @@ export class ControlQueue implements RingPlace {
     }
     u16[(this.available + AVAILABLE_RING) / 2 + (this.#index & (this.size - 1))] = 0;
     this.#index = (this.#index + 1) & 0xffff;
+    // the answer is polled for: with VIRTIO_F_EVENT_IDX the event says so, and the flags are 0
+    u16[(this.available + AVAILABLE_RING) / 2 + this.size] = this.#index + EVENT_FAR;
     // flags and index are one word
-    Atomics.store(i32, this.available / 4, (this.#index << 16) | AVAILABLE_F_NO_INTERRUPT);
+    Atomics.store(i32, this.available / 4, (this.#index << 16) | this.#noCalls);
   }
 
   /** The words from the last to the first: with that one the command is there. */

@@ -22,12 +22,12 @@ import { CONTROL_SIZE, ControlQueue } from './control-queue.ts';
 import { begin, LEGACY_FEATURES, negotiate } from './device-status.ts';
 import { agreeOnMac, changeMac, checkMtu, controlRing, inspect, readSpeed, type Inspection } from './inspection.ts';
 import { readNetConfig, VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from './net-config.ts';
+import { ringBits } from './ring-features.ts';
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_NOTIFICATION_DATA,
-  VIRTIO_F_RING_PACKED,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
@@ -309,13 +309,8 @@ export class TransportBackend implements VirtioBackend {
     // the device is reset: it has the former one no more
     this.#control?.close();
     this.#control = undefined;
-    this.#control = new ControlQueue(
-      this.#options.arena,
-      this.peer,
-      size,
-      (offset) => transport.addressOf(offset),
-      (features & VIRTIO_F_RING_PACKED) !== 0n,
-    );
+    const { arena } = this.#options;
+    this.#control = new ControlQueue(arena, this.peer, size, (offset) => transport.addressOf(offset), ringBits(features));
     this.#control.setNotification(await transport.setRing(ring, this.#control, undefined));
   }
 

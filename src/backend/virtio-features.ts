@@ -49,6 +49,8 @@ export const CONTROL_QUEUE_FEATURES =
   VIRTIO_NET_F_RSS;
 // virtio 1.2, 6
 export const VIRTIO_F_ANY_LAYOUT = bit(27);
+export const VIRTIO_F_INDIRECT_DESC = bit(28);
+export const VIRTIO_F_EVENT_IDX = bit(29);
 export const VIRTIO_F_VERSION_1 = bit(32);
 export const VIRTIO_F_ACCESS_PLATFORM = bit(33);
 export const VIRTIO_F_RING_PACKED = bit(34);

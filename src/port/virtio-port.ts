@@ -8,6 +8,7 @@
 import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
 import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
+import { RING_FEATURES, ringBits } from '../backend/ring-features.ts';
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_IN_ORDER,
@@ -33,17 +34,7 @@ import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
-import {
-  QUEUE_IN_ORDER,
-  QUEUE_MERGEABLE,
-  QUEUE_PACKED,
-  QUEUE_RUNNING,
-  QUEUE_STOPPED,
-  Q_INTERRUPT_FD,
-  Q_NOTIFY,
-  Q_POOL,
-  Q_STATE,
-} from '../ring/queue-layout.ts';
+import { QUEUE_RUNNING, QUEUE_STOPPED, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { reverseArp, sendWhileStopped } from './announcement.ts';
@@ -562,6 +553,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
       (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
       (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
       (packed ? VIRTIO_F_RING_PACKED : 0n) |
+      RING_FEATURES |
       (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n) |
       (this.#obeys ? CONTROL_FEATURES : 0n) |
       (this.#filtersVlans ? VIRTIO_NET_F_CTRL_VLAN : 0n) |
@@ -617,8 +609,6 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const mergeable = (features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (features & VIRTIO_F_VERSION_1) !== 0n;
     const packed = (features & VIRTIO_F_RING_PACKED) !== 0n;
-    const bits =
-      (mergeable ? QUEUE_MERGEABLE : 0) | ((features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0) | (packed ? QUEUE_PACKED : 0);
     const rings = this.#rings();
     const odd = packed ? undefined : rings.find((ring) => ring !== undefined && (ring.size & (ring.size - 1)) !== 0);
     if (odd !== undefined) {
@@ -632,7 +622,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const work = [guestWork(features) | (tellsHash ? MBUF_HASH_VALID : 0), hostWork(features)] as const;
     for (const [index, ring] of rings.entries()) {
       ring?.reset(this.context.main.kernels);
-      ring?.negotiate(bits, header, work[index % 2 === 0 ? 0 : 1]);
+      ring?.negotiate(ringBits(features), header, work[index % 2 === 0 ? 0 : 1]);
     }
     try {
       await this.#backend.start({ features, mtu: this.mtu, rings, rss: this.#rssSettings() });

@@ -25,7 +25,6 @@ import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, P
 import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
-  HEADER_SLOT,
   QUEUE_ERROR_ID,
   QUEUE_IN_ORDER,
   QUEUE_RUNNING,
@@ -53,6 +52,8 @@ import {
   SHADOW_BYTES,
   SHADOW_COUNT,
   SHADOW_MBUF,
+  TRANSMIT_AREA_BYTES,
+  TRANSMIT_HEADER,
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_NEXT } from './split-layout.ts';
 
@@ -117,7 +118,7 @@ function writeList(queue: u32, packet: u32, header: u32, id: u32, position: u32,
   let at: u32 = position;
   let descriptors: u32 = 0;
   let mbuf: u32 = packet;
-  let address: u32 = ld32(queue + Q_HEADERS) + id * HEADER_SLOT;
+  let address: u32 = ld32(queue + Q_HEADERS) + id * TRANSMIT_AREA_BYTES + TRANSMIT_HEADER;
   let length: u32 = header;
   if (hasHeadroom(packet, header) !== 0) {
     address = ld32(packet + MBUF_DATA) - header;

@@ -45,9 +45,8 @@ export const Q_FREE: u32 = 60;
 export const Q_SHADOW: u32 = 64;
 /** u32: driver: offset of the ring of free descriptors, Q_SIZE u16. */
 export const Q_FREE_RING: u32 = 68;
-/** u32: driver: published memory for headers that find no headroom, HEADER_SLOT bytes a descriptor. */
+/** u32: driver, transmit: published memory for what a packet needs besides its buffers, TRANSMIT_AREA_BYTES a descriptor. */
 export const Q_HEADERS: u32 = 72;
-export const HEADER_SLOT: u32 = 32;
 /** u32: offset of scratch room: Q_SIZE + 1024 words for the driver, DEVICE_SCRATCH_BYTES for the device. */
 export const Q_SCRATCH: u32 = 76;
 /** u32: device: offset of the table of the peer's memory regions. */
@@ -109,6 +108,8 @@ export const Q_INTERRUPT_FD: u32 = 276;
 export const Q_WAKE_FD: u32 = 280;
 /** u32: driver, packed: position in the ring of free buffer ids where the next one is given back. */
 export const Q_FREE_TAIL: u32 = 284;
+/** u32: split, VIRTIO_F_EVENT_IDX: 1 while this side waits for a notification, and its event has to stay where it is. */
+export const Q_ARMED: u32 = 288;
 /**
  * u32: device behind an IOMMU: 0, or the REGIONS_* permission that was wanted for Q_MISS_LENGTH bytes at Q_MISS_LOW and Q_MISS_HIGH, which
  * are not in the table yet. Written by kernels while it is 0, cleared by the control plane, which fills the table.
@@ -168,6 +169,16 @@ export const SHADOW_MBUF: u32 = 0;
 export const SHADOW_NEXT: u32 = 4;
 export const SHADOW_COUNT: u32 = 6;
 export const SHADOW_BYTES: u32 = 8;
+
+/**
+ * A descriptor's own published memory: the header of a packet without headroom for one, and a table of indirect descriptors. A multiple
+ * of its size never lies across two pages.
+ */
+export const TRANSMIT_AREA_BYTES: u32 = 128;
+export const TRANSMIT_HEADER: u32 = 0;
+export const TRANSMIT_TABLE: u32 = 32;
+/** Entries of the table: a packet of 9 KB in buffers of 2 KiB, and its header. */
+export const TRANSMIT_TABLE_ENTRIES: u32 = 6;
 
 /** Packets that wait: u32 first, u32 how many, then room for WAITING_LIMIT handles. */
 export const WAITING_FIRST: u32 = 0;

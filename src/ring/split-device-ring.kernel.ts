@@ -13,8 +13,10 @@ import {
   QUEUE_ERROR_CHAIN,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
+  QUEUE_EVENT_IDX,
   Q_AVAILABLE,
   Q_DESCRIPTORS,
+  Q_FEATURES,
   Q_HANDLED,
   Q_NOTIFY,
   Q_OWN_INDEX,
@@ -39,6 +41,7 @@ import {
   USED_INDEX,
   USED_RING,
 } from './split-layout.ts';
+import { availableEvent, isPassed, keepFar, usedEvent } from './split-events.kernel.ts';
 
 /** Entries of the available ring that are not handled yet; 0xffffffff after an error. */
 export function availableAhead(queue: u32): u32 {
@@ -60,9 +63,15 @@ export function writeUsed(used: u32, index: u32, mask: u32, id: u32, length: u32
 
 /** Makes the used elements up to `index` visible and finds out whether the driver wants a call. */
 export function publishUsed(queue: u32, index: u32): void {
+  const before: u32 = ld32(queue + Q_OWN_INDEX);
+  const events: u32 = ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX;
+  if (events !== 0) keepFar(queue, availableEvent(queue), before, index);
   st32(queue + Q_OWN_INDEX, index);
   atomicStore16(ld32(queue + Q_USED) + USED_INDEX, index);
-  if ((atomicLoad16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS) & AVAILABLE_F_NO_INTERRUPT) === 0) st32(queue + Q_NOTIFY, 1);
+  // the store above is sequentially consistent: what the driver wants is read after it (virtio 1.2, 2.7.7.2)
+  if (events !== 0) {
+    if (isPassed(atomicLoad16(usedEvent(queue)), before, index) !== 0) st32(queue + Q_NOTIFY, 1);
+  } else if ((atomicLoad16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS) & AVAILABLE_F_NO_INTERRUPT) === 0) st32(queue + Q_NOTIFY, 1);
 }
 
 /**

@@ -11,7 +11,9 @@
  */
 import { atomicLoad16, atomicStore16, ld16, ld32, st16, st32 } from '../memory/access.ts';
 import {
+  QUEUE_EVENT_IDX,
   Q_AVAILABLE,
+  Q_FEATURES,
   Q_FREE,
   Q_FREE_HEAD,
   Q_FREE_RING,
@@ -35,6 +37,7 @@ import {
   USED_F_NO_NOTIFY,
   USED_INDEX,
 } from './split-layout.ts';
+import { availableEvent, isPassed, keepFar, usedEvent } from './split-events.kernel.ts';
 
 /** Reads the device's index; returns how many used elements are not handled yet, as far as the device is to be believed. */
 export function usedAhead(queue: u32): u32 {
@@ -69,8 +72,13 @@ export function writeDescriptor(descriptor: u32, address: u32, high: u32, length
 
 /** Makes the entries of the available ring up to `index` visible and finds out whether the device wants a kick. */
 export function publish(queue: u32, index: u32): void {
+  const before: u32 = ld32(queue + Q_OWN_INDEX);
+  const events: u32 = ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX;
+  if (events !== 0) keepFar(queue, usedEvent(queue), before, index);
   st32(queue + Q_OWN_INDEX, index);
   atomicStore16(ld32(queue + Q_AVAILABLE) + AVAILABLE_INDEX, index);
-  // the store above is sequentially consistent: the device's flags are read after it (virtio 1.2, 2.7.13.4.1)
-  if ((atomicLoad16(ld32(queue + Q_USED) + USED_FLAGS) & USED_F_NO_NOTIFY) === 0) st32(queue + Q_NOTIFY, 1);
+  // the store above is sequentially consistent: what the device wants is read after it (virtio 1.2, 2.7.13.4.1)
+  if (events !== 0) {
+    if (isPassed(atomicLoad16(availableEvent(queue)), before, index) !== 0) st32(queue + Q_NOTIFY, 1);
+  } else if ((atomicLoad16(ld32(queue + Q_USED) + USED_FLAGS) & USED_F_NO_NOTIFY) === 0) st32(queue + Q_NOTIFY, 1);
 }

@@ -20,9 +20,9 @@ import { giveUp } from './give-up.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
-  HEADER_SLOT,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
+  QUEUE_INDIRECT,
   QUEUE_IN_ORDER,
   QUEUE_RUNNING,
   Q_ADDRESS_HIGH,
@@ -50,9 +50,20 @@ import {
   SHADOW_COUNT,
   SHADOW_MBUF,
   SHADOW_NEXT,
+  TRANSMIT_AREA_BYTES,
+  TRANSMIT_HEADER,
+  TRANSMIT_TABLE,
+  TRANSMIT_TABLE_ENTRIES,
 } from './queue-layout.ts';
 import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
-import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_NEXT, USED_ELEMENT_BYTES, USED_RING } from './split-layout.ts';
+import {
+  AVAILABLE_RING,
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_F_INDIRECT,
+  DESCRIPTOR_F_NEXT,
+  USED_ELEMENT_BYTES,
+  USED_RING,
+} from './split-layout.ts';
 
 /** SEGMENTS and REFERENCES, in one word, of a packet that is one segment with one owner. */
 const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
@@ -112,36 +123,45 @@ export function splitDriverReclaim(queue: u32): u32 {
   return ld32(queue + Q_FREE);
 }
 
-/** Writes the descriptors of any packet: of several segments, without headroom, with work; returns how many. */
-function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
+/**
+ * Writes the descriptors of any packet: of several segments, without headroom, with work.
+ * @param indirect entries that it takes in the table of its own, which one descriptor of the ring refers to (virtio 1.2, 2.7.5.3);
+ * 0: all of its descriptors are in the ring
+ * @returns descriptors of the ring
+ */
+function writeChain(queue: u32, packet: u32, header: u32, mask: u32, indirect: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const first: u32 = ld32(queue + Q_FREE_HEAD);
-  let at: u32 = first;
+  const head: u32 = ld16(ring + ((first & mask) << 1));
+  const area: u32 = ld32(queue + Q_HEADERS) + head * TRANSMIT_AREA_BYTES;
+  const table: u32 = indirect !== 0 ? area + TRANSMIT_TABLE : ld32(queue + Q_DESCRIPTORS);
   let mbuf: u32 = packet;
-  let address: u32 = 0;
-  let length: u32 = 0;
+  let address: u32 = area + TRANSMIT_HEADER;
+  let length: u32 = header;
   if (hasHeadroom(packet, header) !== 0) {
     address = ld32(packet + MBUF_DATA) - header;
     length = ld32(packet + MBUF_SEGMENT_LENGTH) + header;
     mbuf = ld32(packet + MBUF_NEXT);
-    putSentHeader(address, header, packet);
-  } else {
-    address = ld32(queue + Q_HEADERS) + ld16(ring + ((first & mask) << 1)) * HEADER_SLOT;
-    length = header;
-    putSentHeader(address, header, packet);
   }
+  putSentHeader(address, header, packet);
+  let written: u32 = 0;
   for (;;) {
-    const descriptor: u32 = ld16(ring + ((at & mask) << 1));
-    const next: u32 = ld16(ring + (((at + 1) & mask) << 1));
-    const last: u32 = mbuf === 0 ? 1 : 0;
+    let descriptor: u32 = written;
+    let next: u32 = written + 1;
+    if (indirect === 0) {
+      descriptor = ld16(ring + (((first + written) & mask) << 1));
+      next = ld16(ring + (((first + written + 1) & mask) << 1));
+      st16(shadow + descriptor * SHADOW_BYTES + SHADOW_NEXT, next);
+    }
     if (physical !== 0) {
       high = physicalHigh(physical, address);
       address = physicalLow(physical, address);
     }
+    written++;
+    const last: u32 = mbuf === 0 || written === indirect ? 1 : 0;
     writeDescriptor(
       table + descriptor * DESCRIPTOR_BYTES,
       address,
@@ -149,17 +169,30 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32): u32 {
       length,
       last !== 0 ? 0 : (DESCRIPTOR_F_NEXT | (next << 16)) >>> 0,
     );
-    st16(shadow + descriptor * SHADOW_BYTES + SHADOW_NEXT, next);
-    at++;
     if (last !== 0) break;
     address = ld32(mbuf + MBUF_DATA);
     length = ld32(mbuf + MBUF_SEGMENT_LENGTH);
     mbuf = ld32(mbuf + MBUF_NEXT);
   }
-  const head: u32 = shadow + ld16(ring + ((first & mask) << 1)) * SHADOW_BYTES;
-  st32(head + SHADOW_MBUF, packet);
-  st16(head + SHADOW_COUNT, at - first);
-  return at - first;
+  if (indirect !== 0) {
+    address = table;
+    if (physical !== 0) {
+      high = physicalHigh(physical, address);
+      address = physicalLow(physical, address);
+    }
+    writeDescriptor(
+      ld32(queue + Q_DESCRIPTORS) + head * DESCRIPTOR_BYTES,
+      address,
+      high,
+      written * DESCRIPTOR_BYTES,
+      DESCRIPTOR_F_INDIRECT,
+    );
+    written = 1;
+  }
+  const entry: u32 = shadow + head * SHADOW_BYTES;
+  st32(entry + SHADOW_MBUF, packet);
+  st16(entry + SHADOW_COUNT, written);
+  return written;
 }
 
 /**
@@ -182,6 +215,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const lcore: u32 = ld32(queue + Q_LCORE);
   const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
+  const tableEntries: u32 = (ld32(queue + Q_FEATURES) & QUEUE_INDIRECT) !== 0 ? TRANSMIT_TABLE_ENTRIES : 0;
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
@@ -220,15 +254,17 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
         refused++;
         continue;
       }
-      if (wanted > free) {
+      const indirect: u32 = wanted > 1 && wanted <= tableEntries ? wanted : 0;
+      const needed: u32 = indirect !== 0 ? 1 : wanted;
+      if (needed > free) {
         // reclaiming moves the tail of the free ring only; what was written in this burst is not counted as free yet
         st32(queue + Q_FREE_HEAD, head);
         st32(queue + Q_FREE, free);
         free = splitDriverReclaim(queue);
-        if (wanted > free) break;
+        if (needed > free) break;
       }
       st32(queue + Q_FREE_HEAD, head);
-      const used: u32 = writeChain(queue, packet, header, mask);
+      const used: u32 = writeChain(queue, packet, header, mask, indirect);
       head += used;
       free -= used;
     }

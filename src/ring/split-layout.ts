@@ -31,5 +31,8 @@ export const USED_ELEMENT_BYTES: u32 = 8;
 /** VIRTQ_USED_F_NO_NOTIFY: the device does not want kicks. */
 export const USED_F_NO_NOTIFY: u32 = 1;
 
+/** VIRTIO_F_EVENT_IDX: how far ahead of the handled index an event lies that is not to be reached (split-events.kernel.ts). */
+export const EVENT_FAR: u32 = 0xbfff;
+
 /** Largest ring (virtio 1.2, 2.7). */
 export const SPLIT_SIZE_LIMIT: u32 = 32768;

@@ -8,8 +8,8 @@ import type { Kernels } from './kernels.ts';
 import { DEVICE_SCRATCH_BYTES } from './pieces.kernel.ts';
 import { EVENT_BYTES, EVENT_DISABLE, PACKED_BYTES, PACKED_SIZE_LIMIT, POSITION_INDEX, POSITION_START } from './packed-layout.ts';
 import {
-  HEADER_SLOT,
   Q_ADDRESS_HIGH,
+  Q_ARMED,
   Q_AVAILABLE,
   Q_BATCH,
   Q_BYTES_TOTAL,
@@ -41,16 +41,27 @@ import {
   Q_USED,
   Q_WAITING,
   Q_WAKE_FD,
+  QUEUE_EVENT_IDX,
   QUEUE_PACKED,
   QUEUE_STOPPED,
   SHADOW_BYTES,
   SHADOW_MBUF,
+  TRANSMIT_AREA_BYTES,
   WAITING_BYTES,
   WAITING_COUNT,
   WAITING_FIRST,
   WAITING_HANDLES,
 } from './queue-layout.ts';
-import { AVAILABLE_F_NO_INTERRUPT, SPLIT_SIZE_LIMIT, USED_INDEX } from './split-layout.ts';
+import {
+  AVAILABLE_F_NO_INTERRUPT,
+  AVAILABLE_RING,
+  EVENT_FAR,
+  SPLIT_SIZE_LIMIT,
+  USED_ELEMENT_BYTES,
+  USED_F_NO_NOTIFY,
+  USED_INDEX,
+  USED_RING,
+} from './split-layout.ts';
 
 /** No eventfd to write. */
 export const NO_DESCRIPTOR = 0xffff_ffff;
@@ -139,6 +150,25 @@ export class QueueState {
     if (error === 0 || this.#errorTaken) return 0;
     this.#errorTaken = true;
     return error;
+  }
+
+  /**
+   * Tells the other side that this one polls (virtio 1.2, 2.7.7, 2.7.10 and 2.8.10), in what this side writes: the flags of a split ring,
+   * or with VIRTIO_F_EVENT_IDX its event, and flags of 0; the event suppression structure of a packed one.
+   * @param flags arena offset of the flags or of that structure
+   * @param event arena offset of the event of a split ring
+   */
+  protected poll(flags: number, noNotification: number, event: number): void {
+    const { u16, u32 } = this.views;
+    const features = this.get(Q_FEATURES);
+    this.set(Q_ARMED, 0);
+    if ((features & QUEUE_PACKED) !== 0) {
+      u32[flags >>> 2] = EVENT_DISABLE << 16;
+      return;
+    }
+    const events = (features & QUEUE_EVENT_IDX) !== 0;
+    u16[flags >>> 1] = events ? 0 : noNotification;
+    if (events) u16[event >>> 1] = this.get(Q_HANDLED) + EVENT_FAR;
   }
 
   protected clearError(): void {
@@ -259,7 +289,7 @@ export class DriverQueue extends QueueState {
       this.set(Q_SHADOW, takeOwn(options.size * SHADOW_BYTES));
       this.set(Q_FREE_RING, takeOwn(options.size * 2));
       this.set(Q_SCRATCH, takeOwn((options.size + 1024) * 4));
-      if (options.pool === undefined) this.set(Q_HEADERS, takePublished(options.size * HEADER_SLOT, 64));
+      if (options.pool === undefined) this.set(Q_HEADERS, takePublished(options.size * TRANSMIT_AREA_BYTES, TRANSMIT_AREA_BYTES));
     } catch (error) {
       this.close();
       throw error;
@@ -317,13 +347,11 @@ export class DriverQueue extends QueueState {
     const ring = this.get(Q_FREE_RING) >>> 1;
     for (let index = 0; index < this.size; index++) u16[ring + index] = index;
     const packed = (this.get(Q_FEATURES) & QUEUE_PACKED) !== 0;
-    // polled: the device need not call
-    if (packed) this.views.u32[this.available >>> 2] = EVENT_DISABLE << 16;
-    else u16[this.available >>> 1] = AVAILABLE_F_NO_INTERRUPT;
     this.clearError();
     for (const field of [Q_SEEN, Q_FREE_HEAD, Q_FREE_TAIL, Q_BATCH, Q_NOTIFY]) this.set(field, 0);
     for (const field of [Q_OWN_INDEX, Q_HANDLED]) this.set(field, packed ? POSITION_START : 0);
     this.set(Q_FREE, this.size);
+    this.poll(this.available, AVAILABLE_F_NO_INTERRUPT, this.available + AVAILABLE_RING + 2 * this.size);
   }
 
   override close(): void {
@@ -377,7 +405,7 @@ export class DeviceQueue extends QueueState {
    * @throws RangeError for an impossible size or base
    */
   attach(ring: DeviceRing, base = POSITION_START): void {
-    this.point(ring);
+    this.#place(ring);
     const packed = (ring.features & QUEUE_PACKED) !== 0;
     if (packed && (base & POSITION_INDEX) >= ring.size)
       throw new RangeError(`ring base ${String(base & POSITION_INDEX)}: the ring has ${String(ring.size)} descriptors`);
@@ -386,11 +414,18 @@ export class DeviceQueue extends QueueState {
     this.set(Q_OWN_INDEX, index);
     this.set(Q_HANDLED, index);
     this.set(Q_SEEN, index);
-    this.set(Q_NOTIFY, 0);
+    // who stopped before may not have notified of the last elements, which by VIRTIO_F_EVENT_IDX is not made good by later ones
+    this.set(Q_NOTIFY, (ring.features & QUEUE_EVENT_IDX) === 0 ? 0 : 1);
+    this.#poll();
   }
 
-  /** Points the queue at the same ring at other offsets, its indices unchanged. */
+  /** Points the queue at the same ring at other offsets, its indices unchanged. It polls from now on. */
   point(ring: DeviceRing): void {
+    this.#place(ring);
+    this.#poll();
+  }
+
+  #place(ring: DeviceRing): void {
     ((ring.features & QUEUE_PACKED) === 0 ? checkSplitSize : checkRingSize)('ring size', ring.size);
     this.set(Q_SIZE, ring.size);
     this.set(Q_DESCRIPTORS, ring.descriptors);
@@ -400,6 +435,11 @@ export class DeviceQueue extends QueueState {
     this.set(Q_HEADER, ring.headerBytes);
     this.set(Q_OFFLOADS, ring.offloads ?? 0);
     this.set(Q_REGIONS, ring.regions);
+  }
+
+  #poll(): void {
+    const used = this.get(Q_USED);
+    this.poll(used, USED_F_NO_NOTIFY, used + USED_RING + USED_ELEMENT_BYTES * this.get(Q_SIZE));
   }
 
   /** u16 index of the next entry of the available ring that the device will look at; packed: the position of the next descriptor. */

@@ -1,0 +1,28 @@
+/**
+ * What negotiated features mean to the kernels of a ring, on either side.
+ * @module
+ */
+import { QUEUE_EVENT_IDX, QUEUE_IN_ORDER, QUEUE_INDIRECT, QUEUE_MERGEABLE, QUEUE_PACKED } from '../ring/queue-layout.ts';
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from './virtio-features.ts';
+
+/** Features of rings that both sides here have, whatever a port's configuration. */
+export const RING_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
+
+const BITS: readonly (readonly [feature: bigint, bit: number])[] = [
+  [VIRTIO_NET_F_MRG_RXBUF, QUEUE_MERGEABLE],
+  [VIRTIO_F_IN_ORDER, QUEUE_IN_ORDER],
+  [VIRTIO_F_RING_PACKED, QUEUE_PACKED],
+  [VIRTIO_F_INDIRECT_DESC, QUEUE_INDIRECT],
+  [VIRTIO_F_EVENT_IDX, QUEUE_EVENT_IDX],
+];
+
+/** QUEUE_* bits of negotiated features. */
+export function ringBits(features: bigint): number {
+  return BITS.reduce((bits, [feature, bit]) => ((features & feature) === 0n ? bits : bits | bit), 0);
+}
