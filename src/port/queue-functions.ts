@@ -66,10 +66,10 @@ const dataPaths: Readonly<Record<QueueKind, DataPath>> = {
     interrupt: { kind: 'signalled', arm: (kernels) => kernels.driverArm, disarm: (kernels) => kernels.driverDisarm },
   },
   'virtqueue-device': {
-    receive: (kernels) => kernels.splitDeviceDequeue,
-    transmit: (kernels) => kernels.splitDeviceEnqueue,
+    receive: (kernels) => kernels.deviceDequeue,
+    transmit: (kernels) => kernels.deviceEnqueue,
     notifies: true,
-    interrupt: { kind: 'signalled', arm: (kernels) => kernels.splitDeviceArm, disarm: (kernels) => kernels.splitDeviceDisarm },
+    interrupt: { kind: 'signalled', arm: (kernels) => kernels.deviceArm, disarm: (kernels) => kernels.deviceDisarm },
   },
   null: { receive: (kernels) => kernels.nullReceive, transmit: (kernels) => kernels.nullTransmit, notifies: false },
   ring: { receive: (kernels) => kernels.ringReceive, transmit: (kernels) => kernels.ringTransmit, notifies: false },

@@ -204,7 +204,7 @@ describe('the vhost-user back-end', () => {
   });
 
   it.each([
-    ['features that were not offered', Request.SET_FEATURES, u64(1n << 34n), /features 0x400000000 go beyond the offered/],
+    ['features that were not offered', Request.SET_FEATURES, u64(1n << 37n), /features 0x2000000000 go beyond the offered/],
     ['protocol features that were not offered', Request.SET_PROTOCOL_FEATURES, u64(1n << 8n), /protocol features 0x100 were not offered/],
     ['a ring that is no power of two', Request.SET_VRING_NUM, ringState(0, 100), /ring size 100/],
     ['a ring of 65536', Request.SET_VRING_NUM, ringState(0, 65_536), /ring size 65536/],

@@ -9,17 +9,19 @@
  */
 import type { Arena } from '../../memory/arena.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
+import { EVENT_DISABLE, POSITION_START } from '../../ring/packed-layout.ts';
 import {
   Q_INTERRUPT_FD,
   Q_NOTIFY_FD,
   QUEUE_DISABLED,
   QUEUE_IN_ORDER,
   QUEUE_MERGEABLE,
+  QUEUE_PACKED,
   QUEUE_RUNNING,
   QUEUE_STOPPED,
 } from '../../ring/queue-layout.ts';
 import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
-import { checkSplitSize, NO_DESCRIPTOR, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
+import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, packedRingBytes, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
 import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
@@ -29,6 +31,7 @@ import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CSUM,
   VIRTIO_NET_F_CTRL_VQ,
@@ -72,7 +75,8 @@ export const DEVICE_FEATURES =
   VIRTIO_F_ANY_LAYOUT |
   VHOST_USER_F_PROTOCOL_FEATURES |
   VIRTIO_F_VERSION_1 |
-  VIRTIO_F_IN_ORDER;
+  VIRTIO_F_IN_ORDER |
+  VIRTIO_F_RING_PACKED;
 
 export const DEVICE_PROTOCOL_FEATURES =
   PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.NET_MTU | PROTOCOL_F.CONFIGURE_MEM_SLOTS | PROTOCOL_F.STATUS;
@@ -102,6 +106,8 @@ export interface VhostUserDeviceOptions {
 
 interface Vring {
   size: number;
+  /** Where the device of a packed ring begins: a position (ring/packed-layout.ts). */
+  base: number;
   address: VringAddress | undefined;
   started: boolean;
   enabled: boolean;
@@ -114,7 +120,18 @@ interface Vring {
 }
 
 function newVring(): Vring {
-  return { size: 0, address: undefined, started: false, enabled: false, attached: false, running: false, kick: -1, call: -1, error: -1 };
+  return {
+    size: 0,
+    base: POSITION_START,
+    address: undefined,
+    started: false,
+    enabled: false,
+    attached: false,
+    running: false,
+    kick: -1,
+    call: -1,
+    error: -1,
+  };
 }
 
 export class VhostUserDevice {
@@ -160,6 +177,10 @@ export class VhostUserDevice {
       this.#lookForFaults();
     }, FAULT_MILLISECONDS).unref();
     if (options.client) this.#endpoint.keepConnecting();
+  }
+
+  get #packed(): boolean {
+    return (this.#features & VIRTIO_F_RING_PACKED) !== 0n;
   }
 
   get #offered(): bigint {
@@ -371,17 +392,19 @@ export class VhostUserDevice {
       }
       case REQUEST.SET_VRING_NUM: {
         const { vring, ring, value } = this.#vringState(payload);
-        checkSplitSize('ring size', value);
+        (this.#packed ? checkRingSize : checkSplitSize)('ring size', value);
         await this.#stopRings([vring]);
         if (vring.size !== value) vring.attached = false;
         vring.size = value;
         this.#update(ring);
         return false;
       }
-      case REQUEST.SET_VRING_BASE:
-        // the used index in the ring itself is what counts: see DeviceQueue.attach
-        this.#vringState(payload);
+      case REQUEST.SET_VRING_BASE: {
+        // of a split ring the used index in the ring itself is what counts: see DeviceQueue.attach; DPDK sends the lower half alone
+        const { vring, value } = this.#vringState(payload);
+        vring.base = value & 0xffff;
         return false;
+      }
       case REQUEST.SET_VRING_ADDR: {
         if (payload.length < 40) throw new Error(`${String(payload.length)} bytes of 40`);
         const address = decodeVringAddress(payload);
@@ -395,7 +418,10 @@ export class VhostUserDevice {
       case REQUEST.GET_VRING_BASE: {
         const { vring, ring } = this.#vringState(payload);
         await this.#stopRings([vring]);
-        const base = vring.attached ? (this.#options.queue(ring)?.nextAvailable ?? 0) : 0;
+        const next = vring.attached ? (this.#options.queue(ring)?.nextAvailable ?? 0) : this.#packed ? vring.base : 0;
+        // what was fetched is finished: descriptors become used where they become available
+        const base = this.#packed ? next * 0x1_0001 : next;
+        vring.base = next;
         vring.started = false;
         vring.attached = false;
         if (vring.kick >= 0) closeFd(vring.kick);
@@ -466,6 +492,7 @@ export class VhostUserDevice {
     for (const vring of this.#vrings) {
       vring.started = false;
       vring.attached = false;
+      vring.base = POSITION_START;
       vring.enabled = enabled;
     }
     this.#updateLink();
@@ -514,7 +541,8 @@ export class VhostUserDevice {
     const vring = this.#vrings[ring];
     const queue = this.#options.queue(ring);
     if (vring?.address === undefined || queue === undefined || vring.size === 0) return false;
-    const bytes = splitRingBytes(vring.size);
+    const bytes = (this.#packed ? packedRingBytes : splitRingBytes)(vring.size);
+    const eventAlign = this.#packed ? 4 : 2;
     const find = (part: string, address: bigint, length: number, align: number): number => {
       const offset = this.#memory.translateUser(address, length);
       if (offset === undefined)
@@ -528,17 +556,21 @@ export class VhostUserDevice {
     const place = {
       size: vring.size,
       descriptors: find('descriptor table', vring.address.descriptors, bytes.descriptors, 16),
-      available: find('available ring', vring.address.available, bytes.available, 2),
-      used: find('used ring', vring.address.used, bytes.used, 4),
-      features: (mergeable ? QUEUE_MERGEABLE : 0) | ((this.#features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0),
+      available: find(this.#packed ? 'driver event suppression' : 'available ring', vring.address.available, bytes.available, eventAlign),
+      used: find(this.#packed ? 'device event suppression' : 'used ring', vring.address.used, bytes.used, 4),
+      features:
+        (mergeable ? QUEUE_MERGEABLE : 0) |
+        ((this.#features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0) |
+        (this.#packed ? QUEUE_PACKED : 0),
       headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
       offloads: (ring & 1) === 0 ? guestWork(this.#features) : hostWork(this.#features),
       regions: this.#memory.table,
     };
-    if (fresh) queue.attach(place);
+    if (fresh) queue.attach(place, vring.base);
     else queue.point(place);
     // polled: the driver need not kick
-    this.#options.arena.views.u16[place.used >>> 1] = USED_F_NO_NOTIFY;
+    if (this.#packed) this.#options.arena.views.u32[place.used >>> 2] = EVENT_DISABLE << 16;
+    else this.#options.arena.views.u16[place.used >>> 1] = USED_F_NO_NOTIFY;
     queue.set(Q_NOTIFY_FD, vring.call >= 0 ? vring.call : NO_DESCRIPTOR);
     queue.set(Q_INTERRUPT_FD, vring.kick >= 0 ? vring.kick : NO_DESCRIPTOR);
     return true;
@@ -563,14 +595,17 @@ export class VhostUserDevice {
 
   /** Stops rings for the kernels and waits until no lcore is inside one. */
   async #stopRings(vrings: readonly Vring[]): Promise<void> {
-    let stopped = false;
+    const stopped: [Vring, DeviceQueue | undefined][] = [];
     for (const [ring, vring] of this.#vrings.entries()) {
       if (!vrings.includes(vring) || !vring.running) continue;
-      this.#options.queue(ring)?.setState(QUEUE_STOPPED);
+      const queue = this.#options.queue(ring);
+      queue?.setState(QUEUE_STOPPED);
       vring.running = false;
-      stopped = true;
+      stopped.push([vring, queue]);
     }
-    if (stopped) await this.#options.gracePeriod();
+    if (stopped.length > 0) await this.#options.gracePeriod();
+    // a packed ring does not tell where its device is
+    for (const [vring, queue] of stopped) if (queue !== undefined) vring.base = queue.nextAvailable;
   }
 
   #updateLink(): void {
