@@ -1,11 +1,12 @@
 /**
- * What is measured: cases, directions, pairings. A further case is one more entry in CASES.
+ * What is measured: cases, directions, pairings. A further case is one more entry in CASES; those of the matrix are in matrix.ts.
  * @module
  */
 import type { ProgramName } from './programs.ts';
 
 export type End = 'virtio' | 'vhost';
-export type DirectionName = 'virtio-to-vhost' | 'vhost-to-virtio' | 'io-loop';
+export type DirectionName =
+  'virtio-to-vhost' | 'vhost-to-virtio' | 'io-loop' | 'flowgen-to-vhost' | 'flowgen-to-virtio' | 'zero-loss-vhost' | 'zero-loss-virtio';
 export type Unit = 'Mpps' | 'Gbit/s' | 'us';
 
 export interface Direction {
@@ -17,6 +18,8 @@ export interface Direction {
   readonly receiver: End;
   /** Whether the sender begins with `start tx_first`. */
   readonly loop: boolean;
+  /** This end is ours whatever is measured, and has a rate: the program at the other end, which returns the packets, is measured. */
+  readonly tester?: End;
 }
 
 export interface BenchCase {
@@ -32,11 +35,13 @@ export interface BenchCase {
   readonly eal?: Readonly<Partial<Record<ProgramName, readonly string[]>>>;
   /** More testpmd arguments, both programs. */
   readonly testpmd?: readonly string[];
-  /** Packets a burst; 32 if left out. */
+  /** Packets of each burst that the io loop begins with; 32 if left out, as all bursts are once it goes round. */
   readonly burst?: number;
   /** Bursts that go round in the io loop; 8 if left out. Even in one process, where each port sends half of them. */
   readonly burstsInFlight?: number;
-  /** All if left out. */
+  /** Descriptors of a ring; QUEUE_SIZE if left out. */
+  readonly queueSize?: number;
+  /** Those of DIRECTIONS if left out. */
   readonly directions?: readonly DirectionName[];
   /** Both ports in one process, on one lcore: both ends are the same program, and the packets go round. */
   readonly oneProcess?: boolean;
@@ -76,6 +81,42 @@ export const DIRECTIONS: readonly Direction[] = [
   },
 ];
 
+/** Those of the matrix alone. */
+const FURTHER_DIRECTIONS: readonly Direction[] = [
+  {
+    name: 'flowgen-to-vhost',
+    title: 'virtio to vhost, flows',
+    forward: { virtio: 'flowgen', vhost: 'rxonly' },
+    receiver: 'vhost',
+    loop: false,
+  },
+  {
+    name: 'flowgen-to-virtio',
+    title: 'vhost to virtio, flows',
+    forward: { virtio: 'rxonly', vhost: 'flowgen' },
+    receiver: 'virtio',
+    loop: false,
+  },
+  {
+    name: 'zero-loss-vhost',
+    title: 'rate without loss, vhost returns',
+    forward: { virtio: 'flowgen', vhost: 'io' },
+    receiver: 'vhost',
+    loop: false,
+    tester: 'virtio',
+  },
+  {
+    name: 'zero-loss-virtio',
+    title: 'rate without loss, virtio returns',
+    forward: { virtio: 'io', vhost: 'flowgen' },
+    receiver: 'virtio',
+    loop: false,
+    tester: 'vhost',
+  },
+];
+
+export const ALL_DIRECTIONS: readonly Direction[] = [...DIRECTIONS, ...FURTHER_DIRECTIONS];
+
 export const CASES: readonly BenchCase[] = [
   { name: '64', title: 'split ring, default features, 64 B', segments: [64], unit: 'Mpps' },
   { name: '1518', title: 'split ring, default features, 1518 B', segments: [1518], unit: 'Gbit/s' },
@@ -98,6 +139,11 @@ export const PAIRINGS: readonly Pairing[] = [
 
 /** What the others are compared with. */
 export const BASELINE = 'dpdk-dpdk';
+
+/** The same for a direction: where one end is ours in any case, DPDK is at the other. */
+export function baselineOf({ tester }: Direction): string {
+  return tester === undefined ? BASELINE : tester === 'virtio' ? 'ours-dpdk' : 'dpdk-ours';
+}
 
 export function packetBytes(benchCase: BenchCase): number {
   return benchCase.segments.reduce((sum, length) => sum + length, 0);
@@ -122,10 +168,18 @@ export function inUnit(benchCase: BenchCase, packetsPerSecond: number): number {
 
 /** Those of the wanted directions that the case has. */
 export function directionsOf(benchCase: BenchCase, wanted: readonly Direction[]): readonly Direction[] {
-  return wanted.filter(({ name, loop }) => (benchCase.directions?.includes(name) ?? true) && (loop || benchCase.oneProcess !== true));
+  const names = benchCase.directions ?? DIRECTIONS.map(({ name }) => name);
+  return wanted.filter(({ name, loop }) => names.includes(name) && (loop || benchCase.oneProcess !== true));
 }
 
-/** Those of the wanted pairings that the case has. */
-export function pairingsOf(benchCase: BenchCase, wanted: readonly Pairing[]): readonly Pairing[] {
+/**
+ * Those of the wanted pairings that the case has in a direction. Where one end is ours in any case, those whose other end is wanted: for
+ * DPDK with DPDK, ours with DPDK.
+ */
+export function pairingsOf(benchCase: BenchCase, { tester }: Direction, wanted: readonly Pairing[]): readonly Pairing[] {
+  if (tester !== undefined) {
+    const measured = tester === 'virtio' ? 'vhost' : 'virtio';
+    return PAIRINGS.filter((pairing) => pairing[tester] === 'ours' && wanted.some((other) => other[measured] === pairing[measured]));
+  }
   return wanted.filter(({ virtio, vhost }) => virtio === vhost || benchCase.oneProcess !== true);
 }

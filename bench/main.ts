@@ -57,13 +57,17 @@ async function main(): Promise<number> {
   const dpdkPath = findCommand(options.dpdk);
   const pairings = choosePairings(options, dpdkPath !== undefined, progress);
   const programs: Partial<Record<ProgramName, Program>> = {};
-  if (usesProgram(pairings, 'ours')) {
+  const cells = cellsOf(options, pairings);
+  if (cells.length === 0 && !options.startUp) {
+    throw new Error('nothing to measure: no case has the directions and pairings that are asked for');
+  }
+  if (usesProgram(options, pairings, cells, 'ours')) {
     if (!existsSync(options.ours)) {
       throw new Error(`our testpmd is not there: '${options.ours}' (npm run build makes it; --pairing ${BASELINE} does without)`);
     }
     programs.ours = programAt('ours', options.ours);
   }
-  if (usesProgram(pairings, 'dpdk') && dpdkPath !== undefined) {
+  if (usesProgram(options, pairings, cells, 'dpdk') && dpdkPath !== undefined) {
     programs.dpdk = programAt('dpdk', dpdkPath);
   }
   const cpus = chooseCpus(options);
@@ -86,7 +90,7 @@ async function main(): Promise<number> {
     signal: stop.signal,
   };
   try {
-    await measureAll(setting, options, pairings, findings, progress);
+    await measureAll(setting, options, cells, findings, progress);
   } catch (error) {
     if (!stop.signal.aborted) {
       throw error;
@@ -103,7 +107,7 @@ async function main(): Promise<number> {
     writeJson(options.json, report);
   }
   if (options.svg !== undefined) {
-    writeFileSync(options.svg, svgReport(report.rows));
+    writeFileSync(options.svg, svgReport(report.rows, options.case));
   }
   if (options.markdown !== undefined) {
     writeFileSync(options.markdown, markdownReport(report));
@@ -115,25 +119,39 @@ async function main(): Promise<number> {
 async function measureAll(
   setting: Setting,
   options: BenchOptions,
-  pairings: readonly Pairing[],
+  cells: readonly Cell[],
   findings: Findings,
   progress: Progress,
 ): Promise<void> {
   if (options.startUp) {
     await measureStartUps(setting, options.rounds, findings, progress);
   }
-  const total = options.case.reduce((sum, benchCase) => sum + directionsOf(benchCase, options.direction).length, 0);
   const begun = performance.now();
-  let done = 0;
-  for (const benchCase of options.case) {
-    for (const direction of directionsOf(benchCase, options.direction)) {
-      progress.line(
-        `${benchCase.name} (${benchCase.title}), ${direction.title} ${timeLeft(performance.now() - begun, done, total)}`.trimEnd(),
-      );
-      await measureInTurn(setting, options, benchCase, direction, pairingsOf(benchCase, pairings), findings, progress);
-      done += 1;
-    }
+  for (const [done, { benchCase, direction, pairings }] of cells.entries()) {
+    progress.line(
+      `${benchCase.name} (${benchCase.title}), ${direction.title} ${timeLeft(performance.now() - begun, done, cells.length)}`.trimEnd(),
+    );
+    await measureInTurn(setting, options, benchCase, direction, pairings, findings, progress);
   }
+}
+
+interface Cell {
+  readonly benchCase: BenchCase;
+  readonly direction: Direction;
+  readonly pairings: readonly Pairing[];
+}
+
+/** What is measured in turn: a case in a direction, with its pairings. */
+function cellsOf(options: BenchOptions, wanted: readonly Pairing[]): Cell[] {
+  return options.case
+    .flatMap((benchCase) =>
+      directionsOf(benchCase, options.direction).map((direction) => ({
+        benchCase,
+        direction,
+        pairings: pairingsOf(benchCase, direction, wanted),
+      })),
+    )
+    .filter(({ pairings }) => pairings.length > 0);
 }
 
 async function measureStartUps(setting: Setting, rounds: number, findings: Findings, progress: Progress): Promise<void> {
@@ -170,7 +188,8 @@ async function measureInTurn(
   const windows: WindowResult[] = [];
   const ofPairing = (name: string): WindowResult[] => windows.filter((window) => window.pairing === name);
   const hasFailed = (name: string): boolean =>
-    ofPairing(name).filter(({ leftOut }) => leftOut?.reason === 'failed').length >= FAILURES_BEFORE_GIVING_UP;
+    ofPairing(name).filter(({ leftOut }) => leftOut?.reason === 'failed').length >= FAILURES_BEFORE_GIVING_UP ||
+    ofPairing(name).some(({ leftOut }) => leftOut?.reason === 'refused');
   const enough = (): boolean =>
     (['near', 'far'] as const).some((state) =>
       pairings.every(({ name }) => hasFailed(name) || countedWindows(ofPairing(name), state) >= options.rounds),
@@ -223,7 +242,8 @@ function assertWritable(file: string): void {
   }
 }
 
-function usesProgram(pairings: readonly Pairing[], name: ProgramName): boolean {
+function usesProgram(options: BenchOptions, wanted: readonly Pairing[], cells: readonly Cell[], name: ProgramName): boolean {
+  const pairings = [...(options.startUp ? wanted : []), ...cells.flatMap((cell) => cell.pairings)];
   return pairings.some(({ virtio, vhost }) => virtio === name || vhost === name);
 }
 
@@ -268,7 +288,7 @@ function makeReport(setting: Setting, options: BenchOptions, findings: Findings,
       wantedState: setting.wantedState,
       wholeCore: WHOLE_CORE,
     },
-    rows: tableRows(findings.windows),
+    rows: tableRows(findings.windows, options.case),
     startUps: findings.startUps,
     windows: findings.windows,
   };

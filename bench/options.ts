@@ -3,8 +3,9 @@
  * @module
  */
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { CASES, DIRECTIONS, PAIRINGS, type BenchCase, type Direction, type Pairing } from './cases.ts';
+import { ALL_DIRECTIONS, CASES, PAIRINGS, type BenchCase, type Direction, type Pairing } from './cases.ts';
 import { DEFAULT_NEAR_BELOW_NS, type CoreState } from './core-distance.ts';
+import { matrixCases, PACKET_SIZES, PATHS, QUEUE_SIZES, TESTS, type Path, type Test } from './matrix.ts';
 
 export interface BenchOptions {
   readonly case: readonly BenchCase[];
@@ -25,10 +26,37 @@ export interface BenchOptions {
   readonly markdown?: string;
 }
 
+/** The options of the matrix as they are given, before they have become cases. */
+interface MatrixOptions {
+  readonly matrix?: boolean;
+  readonly path: readonly Path[];
+  readonly queue: readonly Named[];
+  readonly size: readonly Named[];
+  readonly test: readonly Test[];
+}
+
+const MATRIX_FILTERS: readonly (keyof MatrixOptions)[] = ['path', 'queue', 'size', 'test'];
+/** What stands beside one another in the matrix unless more is asked for. */
+const MATRIX_PAIRINGS = ['ours-ours', 'dpdk-dpdk'];
+
 /** Reads the arguments (without node and script). Prints help or what is wrong and leaves, unless `exitOverride` is set on the command. */
 export function parseOptions(args: readonly string[], command: Command = benchCommand()): BenchOptions {
   command.parse(args, { from: 'user' });
-  return command.opts<BenchOptions>();
+  const { matrix, path, queue, size, test, ...options } = command.opts<BenchOptions & MatrixOptions>();
+  const isGiven = (name: string): boolean => command.getOptionValueSource(name) === 'cli';
+  if (matrix !== true) {
+    const stray = MATRIX_FILTERS.find(isGiven);
+    if (stray !== undefined) command.error(`error: --${stray} is a filter of the matrix: use it with --matrix`);
+    return options;
+  }
+  if (isGiven('case')) command.error('error: --case and --matrix: the matrix has cases of its own');
+  const numbers = (names: readonly Named[]): number[] => names.map(({ name }) => Number(name));
+  return {
+    ...options,
+    case: matrixCases({ paths: path, queues: numbers(queue), sizes: numbers(size), tests: test }),
+    pairing: isGiven('pairing') ? options.pairing : PAIRINGS.filter(({ name }) => MATRIX_PAIRINGS.includes(name)),
+    startUp: false,
+  };
 }
 
 export function benchCommand(): Command {
@@ -38,7 +66,15 @@ export function benchCommand(): Command {
     )
     .addOption(listOption('--case <names>', 'what to measure', CASES))
     .addOption(listOption('--pairing <names>', 'which programs, virtio end first', PAIRINGS))
-    .addOption(listOption('--direction <names>', 'which way', DIRECTIONS))
+    .addOption(listOption('--direction <names>', 'which way', ALL_DIRECTIONS))
+    .option(
+      '--matrix',
+      'every path, size of ring and of packets, and test, in place of the cases; the four filters that follow are its own',
+    )
+    .addOption(listOption('--path <names>', 'paths', PATHS))
+    .addOption(listOption('--queue <sizes>', 'descriptors of a ring', named(QUEUE_SIZES)))
+    .addOption(listOption('--size <bytes>', 'bytes of a packet', named(PACKET_SIZES)))
+    .addOption(listOption('--test <names>', 'tests', TESTS))
     .option('--rounds <n>', 'counted windows of each pairing', wholeNumber, 3)
     .option('--seconds <s>', 'length of a window', positive, 5)
     .option('--warm-up <s>', 'forwarding before a window', positive, 2)
@@ -58,13 +94,17 @@ export function benchCommand(): Command {
     .option('--markdown <file>', 'write the tables as Markdown')
     .addHelpText(
       'after',
-      `\nCases:\n${CASES.map(({ name, title }) => `  ${name.padEnd(12)} ${title}`).join('\n')}\n\nMethod: docs/performance.md`,
+      `\nCases:\n${CASES.map(({ name, title }) => `  ${name.padEnd(12)} ${title}`).join('\n')}\n\nTests:\n${TESTS.map(({ name, title }) => `  ${name.padEnd(12)} ${title}`).join('\n')}\n\nMethod: docs/performance.md`,
     )
     .allowExcessArguments(false);
 }
 
 interface Named {
   readonly name: string;
+}
+
+function named(values: readonly number[]): Named[] {
+  return values.map((value) => ({ name: String(value) }));
 }
 
 function listOption(flags: string, description: string, known: readonly Named[]): Option {

@@ -1,5 +1,5 @@
 /**
- * Reads what testpmd prints: `show port stats`, and the forward statistics at `stop`. Rates are never taken from what it prints itself.
+ * Reads what testpmd prints: `show port stats`, the forward statistics at `stop`, and ours of a rate. Rates are never taken from what it prints itself.
  * @module
  */
 
@@ -51,6 +51,17 @@ export function parseForwardStats(output: string, port = 0): ForwardStats | unde
     txPackets: field(block, 'TX-packets'),
     txDropped: field(block, 'TX-dropped'),
   });
+}
+
+export interface RateStats {
+  readonly unsent: number;
+  readonly late: number;
+}
+
+/** The line of a port's first queue in the output of `show fwd rate`, which ours alone has. */
+export function parseRate(output: string, port = 0): RateStats | undefined {
+  const line = new RegExp(`TX Port= *${port}/Queue= *0:.*`).exec(output)?.[0];
+  return line === undefined ? undefined : whole({ unsent: field(line, 'TX-unsent'), late: field(line, 'TX-late') });
 }
 
 function blockAfter(output: string, heading: RegExp, end: RegExp): string | undefined {

@@ -3,7 +3,7 @@
  * from the slowest to the fastest window. Transparent, and readable on light and dark pages.
  * @module
  */
-import { BASELINE, CASES } from './cases.ts';
+import { CASES, type BenchCase } from './cases.ts';
 import { figure, pairingTitle } from './report-table.ts';
 import type { Row } from './rows.ts';
 import type { Summary } from './statistics.ts';
@@ -30,10 +30,10 @@ const STYLE = `
 `;
 
 /** The chart of these rows; a picture without bars where there are none. */
-export function svgReport(rows: readonly Row[]): string {
+export function svgReport(rows: readonly Row[], cases: readonly BenchCase[] = CASES): string {
   const shapes: string[] = [];
   let y = 8;
-  for (const { name, title } of CASES) {
+  for (const { name, title } of cases) {
     const ofCase = rows.filter((row) => row.case === name);
     const unit = ofCase[0]?.unit;
     if (unit === undefined) {
@@ -69,8 +69,8 @@ export function svgReport(rows: readonly Row[]): string {
 
 function barsOf(rows: readonly Row[]): Bar[] {
   const bars: Bar[] = rows.map(({ pairing, rate }) => ({ pairing, rate }));
-  const baseline = rows.find((row) => row.baseline !== undefined)?.baseline;
-  return baseline === undefined ? bars : [...bars, { pairing: BASELINE, rate: baseline }];
+  const beside = rows.find((row) => row.baseline !== undefined);
+  return beside?.baseline === undefined ? bars : [...bars, { pairing: beside.against, rate: beside.baseline }];
 }
 
 // Map.groupBy is not in Node.js 20.

@@ -2,8 +2,8 @@
  * The tables, as aligned text for the terminal and as Markdown for docs/performance.md: the same cells.
  * @module
  */
-import { aboutLines, startUpRows, windowsLine, withoutWindows, type Report } from './report.ts';
-import type { Row } from './rows.ts';
+import { aboutLines, refusedCells, startUpRows, windowsLine, withoutWindows, type Report } from './report.ts';
+import { bestRows, type Row } from './rows.ts';
 import { relativeSpread, type Summary } from './statistics.ts';
 
 interface Table {
@@ -14,18 +14,22 @@ interface Table {
 }
 
 export function textReport(report: Report): string {
-  const tables = [rateTable(report.rows), startUpTable(report)].filter((table) => table.body.length > 0).map(alignedText);
+  const tables = tablesOf(report).map(alignedText);
   return [...about(report), '', ...tables].join('\n');
 }
 
 export function markdownReport(report: Report): string {
-  const tables = [rateTable(report.rows), startUpTable(report)].filter((table) => table.body.length > 0).map(markdown);
+  const tables = tablesOf(report).map(markdown);
   const lines = about(report).map((line) => `- ${line}`);
   return [...lines, '', tables.join('\n')].join('\n');
 }
 
+function tablesOf(report: Report): Table[] {
+  return [rateTable(report.rows), bestTable(report.rows), startUpTable(report)].filter((table) => table.body.length > 0);
+}
+
 function about(report: Report): string[] {
-  return [...aboutLines(report), windowsLine(report.windows), ...withoutWindows(report.windows)];
+  return [...aboutLines(report), windowsLine(report.windows), ...withoutWindows(report.windows), ...refusedCells(report.windows)];
 }
 
 function rateTable(rows: readonly Row[]): Table {
@@ -44,6 +48,17 @@ function rateTable(rows: readonly Row[]): Table {
       row.baseline === undefined ? '-' : spread(row.baseline),
       row.ratio === undefined ? '-' : row.ratio.toFixed(2),
       row.baseline === undefined ? String(row.rate.count) : `${row.rate.count} + ${row.baseline.count}`,
+    ]),
+  };
+}
+
+function bestTable(rows: readonly Row[]): Table {
+  return {
+    head: ['queue/size/test', 'direction', 'cores', 'unit', 'our best', 'median', "DPDK's best", 'median', 'ratio'],
+    figures: [false, false, false, false, false, true, false, true, true],
+    body: bestRows(rows).map(({ cell, direction, state, unit, ours, dpdk, ratio }) => [
+      ...[cell, direction, state, unit],
+      ...[ours.path, figure(ours.rate.median), dpdk.path, figure(dpdk.rate.median), ratio.toFixed(2)],
     ]),
   };
 }

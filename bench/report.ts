@@ -89,10 +89,23 @@ export function windowsLine(windows: readonly WindowResult[]): string {
   return `Windows: ${counted} counted, ${windows.length - counted} left out${reasons.length === 0 ? '' : ` (${reasons.join(', ')})`}.`;
 }
 
+/** What a program refused, a line each, with its reason. */
+export function refusedCells(windows: readonly WindowResult[]): string[] {
+  const lines = windows.flatMap(({ case: name, direction, pairing, leftOut }) =>
+    leftOut?.reason === 'refused' ? [`Refused: ${name} ${direction} ${pairing}: ${leftOut.detail}`] : [],
+  );
+  return [...new Set(lines)];
+}
+
 /** What was measured and has no window that counts: it is in no table, so it is said. */
 export function withoutWindows(windows: readonly WindowResult[]): string[] {
   const name = (window: WindowResult): string => `${window.case} ${window.direction} ${window.pairing}`;
   const counted = new Set(windows.filter(({ leftOut }) => leftOut === undefined).map(name));
-  const missing = new Set(windows.map(name).filter((each) => !counted.has(each)));
+  const missing = new Set(
+    windows
+      .filter(({ leftOut }) => leftOut?.reason !== 'refused')
+      .map(name)
+      .filter((each) => !counted.has(each)),
+  );
   return missing.size === 0 ? [] : [`No window counted: ${[...missing].join(', ')}.`];
 }

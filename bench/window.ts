@@ -13,6 +13,7 @@ import {
   attachVirtio,
   freshSocket,
   readStats,
+  RefusedError,
   startEnd,
   startForwarding,
   stopForwarding,
@@ -25,6 +26,7 @@ import { parseForwardStats, type PortStats } from './port-stats.ts';
 import { processMemory, type ProcessMemory } from './process-memory.ts';
 import type { ProgramName } from './programs.ts';
 import { busiestTask, taskTimes, type TaskTime } from './schedstat.ts';
+import { searchZeroLoss, type ZeroLoss } from './zero-loss.ts';
 
 export interface EndResult {
   readonly program: ProgramName;
@@ -47,6 +49,8 @@ export interface Measured {
   readonly stateBefore: CoreState;
   readonly stateAfter: CoreState;
   readonly ends: Readonly<Record<End, EndResult>>;
+  /** What was found with a tester at one end; `packetsPerSecond` is the rate without loss then. */
+  readonly zeroLoss?: ZeroLoss;
 }
 
 export interface WindowResult {
@@ -65,7 +69,7 @@ export interface LeftOut {
   readonly detail: string;
 }
 
-export type LeftOutReason = 'failed' | 'cores moved' | 'no whole core' | 'other state';
+export type LeftOutReason = 'refused' | 'failed' | 'cores moved' | 'no whole core' | 'other state';
 
 /** Below this share of a core, another program or the host took the rest. */
 export const WHOLE_CORE = 0.97;
@@ -87,7 +91,8 @@ export async function measureWindow(
     return leftOut === undefined ? { ...about, measured } : { ...about, measured, leftOut };
   } catch (error) {
     setting.signal.throwIfAborted();
-    return { ...about, leftOut: { reason: 'failed', detail: error instanceof Error ? error.message : String(error) } };
+    const reason = error instanceof RefusedError ? 'refused' : 'failed';
+    return { ...about, leftOut: { reason, detail: error instanceof Error ? error.message : String(error) } };
   }
 }
 
@@ -115,7 +120,7 @@ async function measure(setting: Setting, benchCase: BenchCase, direction: Direct
   // The vhost end listens, so it is there first whoever sends.
   await using vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
   await using virtio = isOneProcess
-    ? await attachVirtio(vhost, benchCase, socket)
+    ? await attachVirtio(vhost, pairing.vhost, benchCase, socket)
     : await startEnd(setting, benchCase, pairing, 'virtio', socket);
   const ends: Ends = { virtio: { testpmd: virtio, port: isOneProcess ? 1 : 0 }, vhost: { testpmd: vhost, port: 0 } };
   await untilLinkUp(ends.vhost, setting.signal);
@@ -125,7 +130,7 @@ async function measure(setting: Setting, benchCase: BenchCase, direction: Direct
   const distanceBeforeNs = await distanceWhilePaused(ends, setting);
   await sleep(SETTLE_MS, undefined, { signal: setting.signal });
   const before = await readEnds(ends);
-  await sleep(setting.seconds * 1000, undefined, { signal: setting.signal });
+  const found = await measureInside(setting, ends, direction);
   const after = await readEnds(ends);
   const distanceAfterNs = await distanceWhilePaused(ends, setting);
 
@@ -156,13 +161,24 @@ async function measure(setting: Setting, benchCase: BenchCase, direction: Direct
   };
   return {
     seconds,
-    packetsPerSecond: packets / seconds,
+    packetsPerSecond: found.zeroLoss?.rate ?? packets / seconds,
+    ...found,
     distanceBeforeNs,
     distanceAfterNs,
     stateBefore: coreState(distanceBeforeNs, setting.nearBelowNs),
     stateAfter: coreState(distanceAfterNs, setting.nearBelowNs),
     ends: { virtio: endResult('virtio'), vhost: endResult('vhost') },
   };
+}
+
+/** What there is to do between the two readings of the counters: wait, mostly. */
+async function measureInside(setting: Setting, ends: Ends, direction: Direction): Promise<Pick<Measured, 'zeroLoss'>> {
+  const { seconds, signal } = setting;
+  if (direction.tester !== undefined) {
+    return { zeroLoss: await searchZeroLoss(ends[direction.tester], seconds, signal) };
+  }
+  await sleep(seconds * 1000, undefined, { signal });
+  return {};
 }
 
 async function distanceWhilePaused(ends: Ends, setting: Setting): Promise<number> {

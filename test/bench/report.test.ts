@@ -3,7 +3,7 @@ import { inUnit, packetsInFlight, type BenchCase } from '../../bench/cases.ts';
 import { svgReport } from '../../bench/report-svg.ts';
 import { markdownReport, textReport } from '../../bench/report-table.ts';
 import type { Report } from '../../bench/report.ts';
-import { leftOutCounts, tableRows } from '../../bench/rows.ts';
+import { bestRows, leftOutCounts, tableRows } from '../../bench/rows.ts';
 import { judge, type EndResult, type LeftOutReason, type Measured, type WindowResult } from '../../bench/window.ts';
 
 function end(coreShare = 0.999): EndResult {
@@ -76,6 +76,32 @@ describe('rows', () => {
     expect(rows.map(({ pairing, rate }) => [pairing, rate.median])).toEqual([['dpdk-dpdk', 13]]);
   });
 
+  it('stand beside DPDK at the other end where one end is the tester', () => {
+    const cases: BenchCase[] = [{ name: 'z', title: '', segments: [64], unit: 'Mpps', directions: ['zero-loss-vhost'] }];
+    const windows = (['ours-ours', 'ours-dpdk'] as const).map((pairing, index) => ({
+      ...window(pairing, 6 - 2 * index),
+      case: 'z',
+      direction: 'zero-loss-vhost' as const,
+    }));
+    expect(tableRows(windows, cases)).toMatchObject([{ pairing: 'ours-ours', against: 'ours-dpdk', ratio: 1.5 }]);
+  });
+
+  it('show the best path of each in a cell of the matrix', () => {
+    const cell = (path: string, unit: BenchCase['unit']): BenchCase => ({ name: `${path}/256/64/loop`, title: '', segments: [64], unit });
+    const rates = { split: [30, 20], packed: [25, 28] } as const;
+    const windows = (['split', 'packed'] as const).flatMap((path) => [
+      { ...window('ours-ours', rates[path][0]), case: `${path}/256/64/loop` },
+      { ...window('dpdk-dpdk', rates[path][1]), case: `${path}/256/64/loop` },
+    ]);
+    const best = (unit: BenchCase['unit']): unknown => bestRows(tableRows(windows, [cell('split', unit), cell('packed', unit)]));
+    expect(best('Mpps')).toMatchObject([
+      { cell: '256/64/loop', state: 'near', ours: { path: 'split' }, dpdk: { path: 'packed' }, ratio: 30 / 28 },
+    ]);
+    // times: less is better, and the ratio is above 1 where ours is less
+    expect(best('us')).toMatchObject([{ ours: { path: 'split' }, dpdk: { path: 'packed' } }]);
+    expect(bestRows(tableRows(WINDOWS))).toEqual([]);
+  });
+
   it('say what was left out', () => {
     expect([...leftOutCounts(WINDOWS)]).toEqual([
       ['no whole core', 1],
@@ -125,6 +151,20 @@ describe('reports', () => {
     expect(text).toMatch(
       /^64 {2}.*io loop {2,}near {2,}ours-ours {2,}Mpps {2,}26\.0 {2,}24\.0-30\.0 \(23 %\) {2,}13\.0 .* 2\.00 {2,}3 \+ 3$/m,
     );
+  });
+
+  it('name what a program refused, and do not call it a failure to measure', () => {
+    const refused: WindowResult = {
+      case: 'packed/256/64/loop',
+      direction: 'io-loop',
+      pairing: 'ours-ours',
+      round: 1,
+      startedAt: '2026-01-01T00:00:00.000Z',
+      leftOut: { reason: 'refused', detail: 'ours: packed_vq=1 is not supported' },
+    };
+    const text = textReport({ ...report, windows: [...WINDOWS, refused] });
+    expect(text).toContain('Refused: packed/256/64/loop io-loop ours-ours: ours: packed_vq=1 is not supported');
+    expect(text).toContain('No window counted: 64 io-loop ours-dpdk.');
   });
 
   it('hold the same cells as Markdown', () => {

@@ -1,0 +1,93 @@
+/**
+ * The highest rate without loss, after RFC 2544, 26.1: trials at a rate each, halving the range in between, every packet that was sent
+ * counted and every one that came back.
+ *
+ * The tester is our flowgen with `set txrate`: it sends on a port and receives on the same. The other end returns what it gets (io). A
+ * packet is lost when it does not come back, or when it was due and the ring had no room for it: a ring holds packets back where a wire
+ * would drop them.
+ * @module
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expectOutput, type EndPort } from './ends.ts';
+import { parseForwardStats, parseRate } from './port-stats.ts';
+
+export interface Trial {
+  /** Packets a second that were asked for; 0: as many as there was room for. */
+  readonly rate: number;
+  readonly sent: number;
+  readonly lost: number;
+  /** Packets that the tester itself was too late for: it had no CPU, or could not make more. */
+  readonly late: number;
+}
+
+export interface ZeroLoss {
+  /** Packets a second; 0 where no trial was without loss. */
+  readonly rate: number;
+  readonly trials: readonly Trial[];
+}
+
+/** The range is halved until it is so small a part of the first: six trials. */
+const PRECISION = 0.02;
+/** Above what went round without a rate. */
+const HEADROOM = 1.1;
+/** A trial in which the tester was late for more than this part of the packets says nothing, and is done again. */
+const LATE_PART = 0.001;
+const ATTEMPTS = 3;
+/** As good as silence: the first packet is a second away. */
+const SILENT_RATE = 1;
+/** For packets on their way to come back. */
+const DRAIN_MS = 50;
+
+/** Runs the search on a tester that forwards already. `seconds`: of a trial. */
+export async function searchZeroLoss(tester: EndPort, seconds: number, signal: AbortSignal): Promise<ZeroLoss> {
+  const trials: Trial[] = [];
+  const run = async (rate: number): Promise<Trial> => {
+    const trial = await runTrial(tester, rate, seconds, signal);
+    trials.push(trial);
+    return trial;
+  };
+  const flood = await run(0);
+  const rate = await search((flood.sent / seconds) * HEADROOM, async (wanted) => {
+    for (let attempt = 1; ; attempt += 1) {
+      const { sent, lost, late } = await run(wanted);
+      if (lost > 0) return false;
+      if (late <= (sent + late) * LATE_PART) return true;
+      if (attempt === ATTEMPTS) return false;
+    }
+  });
+  return { rate, trials };
+}
+
+/** The highest rate up to `most` at which `passes` holds, to within PRECISION of `most`; 0 where there is none. */
+export async function search(most: number, passes: (rate: number) => Promise<boolean>): Promise<number> {
+  let [good, bad] = [0, most];
+  while (bad - good > Math.max(1, most * PRECISION)) {
+    const rate = Math.floor((good + bad) / 2);
+    if (await passes(rate)) good = rate;
+    else bad = rate;
+  }
+  return good;
+}
+
+async function runTrial(tester: EndPort, rate: number, seconds: number, signal: AbortSignal): Promise<Trial> {
+  const { testpmd, port } = tester;
+  const set = (packetsPerSecond: number): Promise<void> => expectOutput(testpmd, `set txrate ${packetsPerSecond}`, /Packets /);
+  await set(SILENT_RATE);
+  await sleep(DRAIN_MS, undefined, { signal });
+  await testpmd.command('clear fwd stats all');
+  await set(rate);
+  await sleep(seconds * 1000, undefined, { signal });
+  await set(SILENT_RATE);
+  await sleep(DRAIN_MS, undefined, { signal });
+  const stats = parseForwardStats(await testpmd.command('show fwd stats all'), port);
+  const given = parseRate(await testpmd.command('show fwd rate'), port);
+  if (stats === undefined || given === undefined) {
+    throw new Error("the tester did not answer 'show fwd stats all' and 'show fwd rate' as expected");
+  }
+  return {
+    rate,
+    sent: stats.txPackets,
+    lost: stats.txPackets - stats.rxPackets + stats.txDropped + given.unsent,
+    late: given.late,
+  };
+}

@@ -1,0 +1,100 @@
+import { describe, expect, it } from 'vitest';
+import { ALL_DIRECTIONS, baselineOf, CASES, directionsOf, DIRECTIONS, PAIRINGS, pairingsOf, type BenchCase } from '../../bench/cases.ts';
+import { matrixCases, PACKET_SIZES, PATHS, QUEUE_SIZES, TESTS } from '../../bench/matrix.ts';
+import { benchCommand, parseOptions } from '../../bench/options.ts';
+import { parseRate } from '../../bench/port-stats.ts';
+import { search } from '../../bench/zero-loss.ts';
+
+function parse(...args: string[]): ReturnType<typeof parseOptions> {
+  return parseOptions(
+    args,
+    benchCommand()
+      .exitOverride()
+      .configureOutput({ writeErr: () => undefined }),
+  );
+}
+
+const names = (entries: readonly { readonly name: string }[]): string[] => entries.map(({ name }) => name);
+
+function caseOf(path: string, queue: string, size: string, test: string): BenchCase {
+  const [found] = parse('--matrix', '--path', path, '--queue', queue, '--size', size, '--test', test).case;
+  if (found === undefined) throw new Error('no such case');
+  return found;
+}
+
+function directionOf(name: string): (typeof ALL_DIRECTIONS)[number] {
+  const found = ALL_DIRECTIONS.find((direction) => direction.name === name);
+  if (found === undefined) throw new Error(`no direction ${name}`);
+  return found;
+}
+
+describe('the matrix', () => {
+  it('has a cell for each path, queue, size and test, each by a name of its own', () => {
+    const cases = matrixCases({ paths: PATHS, queues: QUEUE_SIZES, sizes: PACKET_SIZES, tests: TESTS });
+    expect(cases).toHaveLength(PATHS.length * QUEUE_SIZES.length * PACKET_SIZES.length * TESTS.length);
+    expect(new Set(names(cases)).size).toBe(cases.length);
+    for (const benchCase of cases) expect(directionsOf(benchCase, ALL_DIRECTIONS).length).toBeGreaterThan(0);
+  });
+
+  it('is chosen by --matrix, and narrowed to one cell', () => {
+    const options = parse('--matrix', '--path', 'packed-vectorized', '--queue', '1024', '--size', '9000', '--test', 'flowgen');
+    expect(options.case).toEqual([
+      {
+        name: 'packed-vectorized/1024/9000/flowgen',
+        title: 'packed-vectorized (packed_vq=1,mrg_rxbuf=0,vectorized=1), queue_size=1024, 9000 B, one way, packets that change',
+        segments: [9000],
+        unit: 'Gbit/s',
+        queueSize: 1024,
+        devargs: { virtio: ',packed_vq=1,mrg_rxbuf=0,vectorized=1' },
+        directions: ['flowgen-to-vhost', 'flowgen-to-virtio'],
+        eal: { dpdk: ['--force-max-simd-bitwidth=512'] },
+        testpmd: ['--mbuf-size=9344'],
+      },
+    ]);
+    expect(names(options.pairing)).toEqual(['ours-ours', 'dpdk-dpdk']);
+    expect(options.startUp).toBe(false);
+    expect(names(parse('--matrix', '--pairing', 'ours-dpdk').pairing)).toEqual(['ours-dpdk']);
+  });
+
+  it('is a thing apart from the cases', () => {
+    expect(() => parse('--path', 'split')).toThrow(/--path is a filter of the matrix: use it with --matrix/);
+    expect(() => parse('--matrix', '--case', '64')).toThrow(/the matrix has cases of its own/);
+    expect(() => parse('--matrix', '--size', '65')).toThrow(/Known: 64, 256, 1518, 9000/);
+    expect(names(directionsOf(CASES[0] ?? caseOf('split', '256', '64', 'loop'), ALL_DIRECTIONS))).toEqual(names(DIRECTIONS));
+  });
+
+  it('has one program at both ends where there is one process, and ours as the tester', () => {
+    const wanted = PAIRINGS.filter(({ name }) => ['ours-ours', 'dpdk-dpdk'].includes(name));
+    const oneCore = caseOf('split', '256', '64', 'one-core');
+    expect(names(pairingsOf(oneCore, directionOf('io-loop'), PAIRINGS))).toEqual(['ours-ours', 'dpdk-dpdk']);
+    const zeroLoss = caseOf('split', '256', '64', 'zero-loss');
+    const [vhost, virtio] = [directionOf('zero-loss-vhost'), directionOf('zero-loss-virtio')];
+    expect(names(pairingsOf(zeroLoss, vhost, wanted))).toEqual(['ours-ours', 'ours-dpdk']);
+    expect(names(pairingsOf(zeroLoss, virtio, wanted))).toEqual(['ours-ours', 'dpdk-ours']);
+    expect(names(pairingsOf(zeroLoss, virtio, wanted.slice(0, 1)))).toEqual(['ours-ours']);
+    expect([vhost, virtio, directionOf('io-loop')].map(baselineOf)).toEqual(['ours-dpdk', 'dpdk-ours', 'dpdk-dpdk']);
+  });
+});
+
+describe('the search for a rate without loss', () => {
+  it.each([0, 1e6, 7_654_321, 9_999_999])('finds %i packets a second to within two per cent of the range', async (limit) => {
+    const tried: number[] = [];
+    const found = await search(1e7, (rate) => {
+      tried.push(rate);
+      return Promise.resolve(rate <= limit);
+    });
+    expect(found).toBeLessThanOrEqual(limit);
+    expect(limit - found).toBeLessThanOrEqual(2e5);
+    expect(tried).toHaveLength(6);
+  });
+
+  it('reads what our testpmd says of a rate', () => {
+    const output = `TX rate: 1000000 packets/s on each stream
+  TX Port= 0/Queue= 0: TX-packets: 90             TX-unsent: 7              TX-late: 3
+  TX Port= 1/Queue= 0: TX-packets: 100            TX-unsent: 0              TX-late: 5
+`;
+    expect(parseRate(output)).toEqual({ unsent: 7, late: 3 });
+    expect(parseRate(output, 1)).toEqual({ unsent: 0, late: 5 });
+    expect(parseRate('Bad arguments\n')).toBeUndefined();
+  });
+});
