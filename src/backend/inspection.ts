@@ -9,6 +9,7 @@ import { VirtioError } from '../system/error.ts';
 import type { RssLimits } from './backend.ts';
 import { CONTROL_DESCRIPTORS } from './control-queue.ts';
 import { LEGACY_FEATURES, negotiate } from './device-status.ts';
+import { withPrerequisites } from './feature-dependencies.ts';
 import { LARGEST_SPEED, NET_CONFIG, QUEUE_PAIRS_LIMIT, readNetConfig, SMALLEST_MTU, type NetConfigNumber } from './net-config.ts';
 import {
   CONTROL_QUEUE_FEATURES,
@@ -58,7 +59,7 @@ export function controlRing(features: bigint, devicePairs: number): number {
  */
 export async function inspect(transport: VirtioTransport, queueSize: number | undefined): Promise<Inspection> {
   const { name } = transport;
-  const offered = (await transport.readFeatures()) & (transport.legacy ? LEGACY_FEATURES : ~0n);
+  const offered = withPrerequisites((await transport.readFeatures()) & (transport.legacy ? LEGACY_FEATURES : ~0n));
   const configBytes = (await transport.configSize()) ?? Infinity;
   const field = async (needed: boolean, of: NetConfigNumber): Promise<number | undefined> => {
     const [offset, bytes] = NET_CONFIG[of];

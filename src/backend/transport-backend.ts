@@ -20,6 +20,7 @@ import type { BackendEvents, DeviceLink, DeviceOffer, DeviceStart, VirtioBackend
 import { encodeRss, encodeU16, MAC_ADDR_SET, MQ_RSS_CONFIG, MQ_VQ_PAIRS_SET, type ControlCommand } from './control-commands.ts';
 import { CONTROL_SIZE, ControlQueue } from './control-queue.ts';
 import { begin, LEGACY_FEATURES, negotiate } from './device-status.ts';
+import { withPrerequisites } from './feature-dependencies.ts';
 import { agreeOnMac, changeMac, checkMtu, controlRing, inspect, readSpeed, type Inspection } from './inspection.ts';
 import { readNetConfig, VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from './net-config.ts';
 import { ringBits } from './ring-features.ts';
@@ -251,8 +252,9 @@ export class TransportBackend implements VirtioBackend {
     const { transport, inspection } = session;
     const pairs = rings.length >> 1;
     const useful = (wanted & VIRTIO_NET_F_CTRL_VQ) === 0n ? ~CONTROL_QUEUE_FEATURES : pairs > 1 ? ~0n : ~VIRTIO_NET_F_MQ;
-    const features =
-      ((wanted & inspection.features & useful) | (inspection.features & OWN_FEATURES)) & (transport.legacy ? LEGACY_FEATURES : ~0n);
+    const features = withPrerequisites(
+      ((wanted & inspection.features & useful) | (inspection.features & OWN_FEATURES)) & (transport.legacy ? LEGACY_FEATURES : ~0n),
+    );
     checkMtu(this.peer, inspection, mtu);
     await negotiate(transport, features);
     session.features = features;

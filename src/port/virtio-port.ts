@@ -7,6 +7,7 @@
  */
 import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../backend/backend.ts';
 import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
+import { withPrerequisites } from '../backend/feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
 import { RING_FEATURES, ringBits } from '../backend/ring-features.ts';
 import {
@@ -426,7 +427,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   /** What the device has to offer; one that is still to come may have everything that a back-end has. */
   get #offered(): bigint {
     if (this.#offer === undefined) return OFFLOAD_FEATURES;
-    return this.#obeys ? this.#offer.features : this.#offer.features & ~CONTROL_QUEUE_FEATURES;
+    return withPrerequisites(this.#obeys ? this.#offer.features : this.#offer.features & ~CONTROL_QUEUE_FEATURES, this.#provided);
   }
 
   /** Whether the port uses a control queue, and there is a device's own behind it. */
@@ -563,7 +564,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #acceptedFeatures(offer: DeviceOffer): bigint {
-    return offer.features & this.#wantedFeatures();
+    return withPrerequisites(offer.features & this.#wantedFeatures(), this.#provided);
+  }
+
+  /** Where the device has no control queue that is reached through the backend, the backend's own stands in for it. */
+  get #provided(): bigint {
+    return this.#backend.control === undefined ? VIRTIO_NET_F_CTRL_VQ : 0n;
   }
 
   /** The device has come, or has come back. */
