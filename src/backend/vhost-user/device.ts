@@ -25,6 +25,7 @@ import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, packedRingBytes, splitRin
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
 import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
+import { takeAccepted } from '../feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, HOST_TCP_FEATURES, hostWork } from '../offload-features.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
 import {
@@ -479,8 +480,10 @@ export class VhostUserDevice {
     if ((features & ~this.#offered) !== 0n) {
       throw new Error(`features 0x${features.toString(16)} go beyond the offered 0x${this.#offered.toString(16)}`);
     }
+    // the control queue is the front-end's
+    const effective = takeAccepted(features, VIRTIO_NET_F_CTRL_VQ);
     await this.#stopRings(this.#vrings);
-    this.#features = features;
+    this.#features = effective;
     // without protocol features there is no SET_VRING_ENABLE: rings are enabled from the start
     if ((features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n) for (const vring of this.#vrings) vring.enabled = true;
     this.#updateAll();
