@@ -77,35 +77,33 @@ export async function startEnd(
     ...(eal === undefined ? {} : { eal }),
     testpmd: [...(benchCase.oneProcess === true ? ['--port-topology=loop'] : []), ...(benchCase.testpmd ?? []), ...more],
   });
-  try {
-    return await startTestpmd({
-      command: program.command,
-      args: [...program.prefix, ...line],
-      // DPDK keeps run-time files of each process, and leaves them behind: in our directory they go with it.
-      env: { RUNTIME_DIRECTORY: setting.directory },
-      signal: setting.signal,
-    });
-  } catch (error) {
-    throw refusal(name, benchCase, error);
+  const testpmd = await startTestpmd({
+    command: program.command,
+    args: [...program.prefix, ...line],
+    // DPDK keeps run-time files of each process, and leaves them behind: in our directory they go with it.
+    env: { RUNTIME_DIRECTORY: setting.directory },
+    signal: setting.signal,
+  });
+  const reason = refusalIn(testpmd.errors() + testpmd.output());
+  if (reason !== undefined) {
+    await testpmd.quit();
+    throw new RefusedError(`${name}: ${reason}`);
   }
+  return testpmd;
 }
 
-/** A program that ends at its start, and names a key that the case has of its own, refuses it; everything else stays what it is. */
-function refusal(name: ProgramName, benchCase: BenchCase, error: unknown): unknown {
-  const keys = [...(benchCase.devargs?.virtio ?? '').matchAll(/,(\w+)=/g)].flatMap(([, key]) => (key === undefined ? [] : [key]));
-  const line =
-    error instanceof Error
-      ? error.message.split('\n').find((text, index) => index > 0 && keys.some((key) => text.includes(key)))
-      : undefined;
-  return line === undefined ? error : new RefusedError(`${name}: ${line.trim()}`, { cause: error });
+/** Why a device was not made, as testpmd said it right before it went on without; undefined where it was. */
+export function refusalIn(output: string): string | undefined {
+  const lines = output.split('\n').map((line) => line.trim());
+  const failed = lines.findIndex((line) => /failed to initialize \S+ device|Cannot attach/.test(line));
+  return failed === -1 ? undefined : lines[Math.max(0, failed - 1)];
 }
 
 /** Adds the virtio_user port to the process that holds the net_vhost port, as its second. */
 export async function attachVirtio(vhost: Testpmd, program: ProgramName, benchCase: BenchCase, socket: string): Promise<Testpmd> {
-  try {
-    await expectOutput(vhost, `port attach ${device(benchCase, 'virtio', socket)}`, /is attached/);
-  } catch (error) {
-    throw refusal(program, benchCase, error);
+  const output = await vhost.command(`port attach ${device(benchCase, 'virtio', socket)}`);
+  if (!output.includes('is attached')) {
+    throw new RefusedError(`${program}: ${refusalIn(vhost.errors() + output) ?? output.trim()}`);
   }
   await expectOutput(vhost, 'port start 1', /Done/);
   return vhost;

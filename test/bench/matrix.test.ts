@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ALL_DIRECTIONS, baselineOf, CASES, directionsOf, DIRECTIONS, PAIRINGS, pairingsOf, type BenchCase } from '../../bench/cases.ts';
+import { refusalIn } from '../../bench/ends.ts';
 import { matrixCases, PACKET_SIZES, PATHS, QUEUE_SIZES, TESTS } from '../../bench/matrix.ts';
 import { benchCommand, parseOptions } from '../../bench/options.ts';
 import { parseRate } from '../../bench/port-stats.ts';
@@ -74,6 +75,17 @@ describe('the matrix', () => {
     expect(names(pairingsOf(zeroLoss, virtio, wanted.slice(0, 1)))).toEqual(['ours-ours']);
     expect([vhost, virtio, directionOf('io-loop')].map(baselineOf)).toEqual(['ours-dpdk', 'dpdk-ours', 'dpdk-dpdk']);
   });
+});
+
+it('a refusal is what testpmd said before it went on without the device', () => {
+  const output = `EAL: Detected NUMA nodes: 1
+virtio_user_dev_init(): feature not supported
+vdev_probe(): failed to initialize virtio_user0 device
+EAL: Bus (vdev) probe failed.
+testpmd: No probed ethernet devices
+`;
+  expect(refusalIn(output)).toBe('virtio_user_dev_init(): feature not supported');
+  expect(refusalIn('EAL: Detected NUMA nodes: 1\nConfiguring Port 0 (socket 0)\n')).toBeUndefined();
 });
 
 describe('the search for a rate without loss', () => {
