@@ -39,45 +39,51 @@ const FEATURES = [
   { mergeable: true, inOrder: false, largest: 9000 },
   { mergeable: false, inOrder: true, largest: 2000 },
   { mergeable: false, inOrder: false, largest: 2000 },
+  { mergeable: true, inOrder: true, packed: true, largest: 9000 },
+  { mergeable: true, inOrder: false, packed: true, queueSize: 300, largest: 9000 },
+  { mergeable: false, inOrder: true, packed: true, largest: 2000 },
 ] as const;
 
 describe.skipIf(WHY_NO_PEERS !== undefined).each(MEETINGS)('$name', ({ driver, device, server, ours }) => {
-  test.each(FEATURES)('mrg_rxbuf $mergeable, in_order $inOrder: packets come back byte for byte', async ({ largest, ...features }) => {
-    using files = new SocketDirectory();
-    const input = join(files.path, 'in.pcap');
-    const output = join(files.path, 'out.pcap');
-    const packets = packetsUpTo(largest);
-    writePcap(input, packets);
-    const captures: Omit<SideOptions, 'program'> = {
-      eal: ['--vdev', `net_pcap0,rx_pcap=${input},tx_pcap=${output}`],
-      // what is flushed at the start would be the first packets of the file
-      app: ['--no-flush-rx', '--burst=16'],
-      // one lcore for each direction: a single one that waits for room would not take what makes the room
-      lcores: 2,
-    };
-    const theirs = otherSide(ours);
-    await using pair = await Pair.start({
-      driver: { program: driver, ...(theirs === 'driver' ? captures : {}) },
-      device: { program: device, ...(theirs === 'device' ? captures : {}) },
-      server,
-      ...features,
-    });
-    // a side that waits 64 us in vain drops the burst, unless told to wait longer
-    const patient = ['set fwd io retry', 'set burst tx delay 10 retry 100000', 'start'];
-    await pair[ours].commands(...patient);
-    await pair[theirs].commands(...patient);
-    const port = pair.port(theirs);
-    await until(
-      10_000,
-      () => `all packets back\n${pair[theirs].transcript()}\n${pair[ours].transcript()}`,
-      async () => (await pair[theirs].statistics(port)).rxPackets >= packets.length,
-    );
-    await pair[theirs].command('stop');
-    await pair[ours].command('stop');
-    await pair.quit();
-    const returned = readPcap(output);
-    expect(returned.length).toBe(packets.length);
-    const different = returned.findIndex((packet, number) => !packet.equals(packets[number] ?? new Uint8Array()));
-    expect(different, `first packet that differs; ${returned[different]?.length} bytes`).toBe(-1);
-  });
+  test.each(FEATURES)(
+    'mrg_rxbuf $mergeable, in_order $inOrder, packed_vq $packed: packets come back byte for byte',
+    async ({ largest, ...features }) => {
+      using files = new SocketDirectory();
+      const input = join(files.path, 'in.pcap');
+      const output = join(files.path, 'out.pcap');
+      const packets = packetsUpTo(largest);
+      writePcap(input, packets);
+      const captures: Omit<SideOptions, 'program'> = {
+        eal: ['--vdev', `net_pcap0,rx_pcap=${input},tx_pcap=${output}`],
+        // what is flushed at the start would be the first packets of the file
+        app: ['--no-flush-rx', '--burst=16'],
+        // one lcore for each direction: a single one that waits for room would not take what makes the room
+        lcores: 2,
+      };
+      const theirs = otherSide(ours);
+      await using pair = await Pair.start({
+        driver: { program: driver, ...(theirs === 'driver' ? captures : {}) },
+        device: { program: device, ...(theirs === 'device' ? captures : {}) },
+        server,
+        ...features,
+      });
+      // a side that waits 64 us in vain drops the burst, unless told to wait longer
+      const patient = ['set fwd io retry', 'set burst tx delay 10 retry 100000', 'start'];
+      await pair[ours].commands(...patient);
+      await pair[theirs].commands(...patient);
+      const port = pair.port(theirs);
+      await until(
+        10_000,
+        () => `all packets back\n${pair[theirs].transcript()}\n${pair[ours].transcript()}`,
+        async () => (await pair[theirs].statistics(port)).rxPackets >= packets.length,
+      );
+      await pair[theirs].command('stop');
+      await pair[ours].command('stop');
+      await pair.quit();
+      const returned = readPcap(output);
+      expect(returned.length).toBe(packets.length);
+      const different = returned.findIndex((packet, number) => !packet.equals(packets[number] ?? new Uint8Array()));
+      expect(different, `first packet that differs; ${returned[different]?.length} bytes`).toBe(-1);
+    },
+  );
 });

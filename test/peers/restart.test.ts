@@ -1,13 +1,12 @@
 /**
- * The peer goes and comes back under traffic, ten times, by kill -9 and by quit in turn; our side lives on and traffic resumes.
+ * The peer goes and comes back under traffic, by kill -9 and by quit in turn: our side lives on and traffic resumes. And ports that stop
+ * and start.
  * @module
  */
 import { describe, expect, test } from 'vitest';
 import { Pair, type Side } from '../support/pair.ts';
-import { otherSide } from '../support/traffic.ts';
+import { expectOneWay, otherSide } from '../support/traffic.ts';
 import { MEETINGS, WHY_NO_PEERS, type Meeting } from './matrix.ts';
-
-const TIMES = 10;
 
 /** Sends bursts round between the two and waits until both have received many. */
 async function expectTraffic(pair: Pair, survivor: Side): Promise<void> {
@@ -18,12 +17,22 @@ async function expectTraffic(pair: Pair, survivor: Side): Promise<void> {
   await pair[peer].waitForStatistics('traffic', ({ rxPackets }) => rxPackets > 5000);
 }
 
-async function expectSurvival({ driver, device, server }: Meeting, survivor: Side): Promise<void> {
+interface Rings {
+  readonly packed: boolean;
+  readonly times: number;
+}
+
+const RINGS: readonly Rings[] = [
+  { packed: false, times: 10 },
+  { packed: true, times: 4 },
+];
+
+async function expectSurvival({ driver, device, server }: Meeting, survivor: Side, { packed, times }: Rings): Promise<void> {
   const peer = otherSide(survivor);
-  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server });
+  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, packed });
   await pair[survivor].commands('set fwd io', 'start');
   await expectTraffic(pair, survivor);
-  for (let time = 0; time < TIMES; time++) {
+  for (let time = 0; time < times; time++) {
     const gone = pair[peer];
     await (time % 2 === 0 ? gone.kill() : gone.quit());
     await pair[survivor].waitForLink(false);
@@ -35,6 +44,18 @@ async function expectSurvival({ driver, device, server }: Meeting, survivor: Sid
   await pair.quit();
 }
 
-describe.skipIf(WHY_NO_PEERS !== undefined)('the peer restarts ten times', () => {
-  test.each(MEETINGS)('$name', async (meeting) => expectSurvival(meeting, meeting.ours), 120_000);
+/** Either side's port stops and starts, the other one's does not. */
+async function expectRestarts({ driver, device, server }: Meeting, packed: boolean): Promise<void> {
+  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, packed });
+  for (const side of ['driver', 'device', 'driver', 'device'] as const) {
+    await pair[side].commands('port stop all', 'port start all');
+    await expectOneWay(pair, 'driver', '64', 100);
+    await expectOneWay(pair, 'device', '1800,1800', 100);
+  }
+  await pair.quit();
+}
+
+describe.skipIf(WHY_NO_PEERS !== undefined).each(RINGS)('packed_vq $packed', (rings) => {
+  test.each(MEETINGS)('the peer restarts: $name', async (meeting) => expectSurvival(meeting, meeting.ours, rings), 120_000);
+  test.each(MEETINGS)('ports stop and start: $name', async (meeting) => expectRestarts(meeting, rings.packed), 120_000);
 });
