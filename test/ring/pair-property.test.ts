@@ -16,18 +16,20 @@ import {
   Q_FREE,
   Q_HANDLED,
   Q_OFFLOADS,
+  Q_NOTIFY,
   Q_OWN_INDEX,
   Q_PACKETS,
-  Q_SEEN,
   Q_STATE,
+  QUEUE_EVENT_IDX,
   QUEUE_IN_ORDER,
+  QUEUE_INDIRECT,
   QUEUE_MERGEABLE,
   QUEUE_PACKED,
   QUEUE_RUNNING,
   REGIONS_BYTES,
 } from '../../src/ring/queue-layout.ts';
 import { DeviceQueue, DriverQueue, packedRingBytes, splitRingBytes } from '../../src/ring/virtqueue.ts';
-import { counter, frame, RingBench, TARGETS, testArena, type PacketShape } from '../support/ring-pair.ts';
+import { counter, frame, moveIndices, RingBench, TARGETS, testArena, type PacketShape } from '../support/ring-pair.ts';
 
 const MIB = 1024 * 1024;
 /** Milliseconds for all runs of a property, shrinking included. */
@@ -79,14 +81,16 @@ const common = {
   inOrder: fc.boolean(),
   header: fc.constantFrom(10, 12),
   addressHigh: fc.constantFrom(0, 1),
+  eventIndex: fc.boolean(),
+  indirect: fc.boolean(),
 };
 const settings = {
   split: fc.record({
     ...common,
     packed: fc.constant(false),
     size: fc.constantFrom(2, 4, 16, 64, 256),
-    /** Where the 16-bit indices start, so that they wrap. */
-    start: fc.constantFrom(0, 0xfff0),
+    /** Where the 16-bit indices start, so that they wrap, or events that are kept far move on. */
+    start: fc.constantFrom(0, 0x3ff0, 0xfff0),
   }),
   packed: fc.record({
     ...common,
@@ -130,7 +134,12 @@ class Port {
     this.bench = bench;
     // without mergeable buffers or VERSION_1 the header is 10 bytes; with them 12
     const header = given.mergeable ? 12 : given.header;
-    const features = (given.mergeable ? QUEUE_MERGEABLE : 0) | (given.inOrder ? QUEUE_IN_ORDER : 0) | (given.packed ? QUEUE_PACKED : 0);
+    const features =
+      (given.mergeable ? QUEUE_MERGEABLE : 0) |
+      (given.inOrder ? QUEUE_IN_ORDER : 0) |
+      (given.packed ? QUEUE_PACKED : 0) |
+      (given.eventIndex ? QUEUE_EVENT_IDX : 0) |
+      (given.indirect ? QUEUE_INDIRECT : 0);
     this.options = { ...given, header, features };
     const { arena } = bench;
     // the caches of two other lcores may keep 48 each: a whole burst must still be there
@@ -157,11 +166,15 @@ class Port {
     const { arena } = this.bench;
     const driver = new DriverQueue(arena, { name: 'driver', size, port: 1, pool: driverPool, addressHigh });
     driver.negotiate(features, header);
-    moveIndices(this.bench, driver, start, packed);
+    if (packed) movePositions(this.bench, driver, start);
+    else moveIndices(this.bench, driver, start);
     const device = new DeviceQueue(arena, { name: 'device', port: 2, pool: devicePool });
     const { descriptors, available, used } = driver;
     device.attach({ size, descriptors, available, used, features, headerBytes: header, regions: this.#table }, start);
-    for (const queue of [driver, device]) queue.setState(QUEUE_RUNNING);
+    for (const queue of [driver, device]) {
+      queue.set(Q_NOTIFY, 0);
+      queue.setState(QUEUE_RUNNING);
+    }
     return { driver, device };
   }
 
@@ -229,20 +242,14 @@ function expectSame(bytes: Buffer, expected: Buffer | undefined): void {
   if (!bytes.equals(expected)) expect(bytes).toEqual(expected);
 }
 
-/** Starts a fresh ring at another place than its first, on both sides. */
-function moveIndices(bench: RingBench, driver: DriverQueue, start: number, packed: boolean): void {
+/** Starts a fresh packed ring at another position than its first. */
+function movePositions(bench: RingBench, driver: DriverQueue, start: number): void {
   for (const field of [Q_OWN_INDEX, Q_HANDLED]) driver.set(field, start);
-  if (packed) {
-    // as if all had been used once, those before the start twice
-    for (let index = 0; index < driver.size; index++) {
-      const lap = index < (start & POSITION_INDEX) ? start & POSITION_WRAP : (start & POSITION_WRAP) ^ POSITION_WRAP;
-      bench.st32(driver.descriptors + index * PACKED_BYTES + PACKED_WORD, lap === 0 ? 0 : (PACKED_F_BOTH << 16) >>> 0);
-    }
-    return;
+  // as if all had been used once, those before the start twice
+  for (let index = 0; index < driver.size; index++) {
+    const lap = index < (start & POSITION_INDEX) ? start & POSITION_WRAP : (start & POSITION_WRAP) ^ POSITION_WRAP;
+    bench.st32(driver.descriptors + index * PACKED_BYTES + PACKED_WORD, lap === 0 ? 0 : (PACKED_F_BOTH << 16) >>> 0);
   }
-  driver.set(Q_SEEN, start);
-  bench.st16(driver.available + 2, start);
-  bench.st16(driver.used + 2, start);
 }
 
 describe.each(ENDS)('a driver and a device on %s, %s rings', (target, format) => {
@@ -314,6 +321,8 @@ describe.each(ENDS)('a driver and a device on %s, %s rings', (target, format) =>
           take(32, 0);
         }
         expect(port.queues.map((queue) => queue.error)).toEqual([0, 0, 0, 0]);
+        // both sides poll
+        expect(port.queues.map((queue) => queue.get(Q_NOTIFY))).toEqual([0, 0, 0, 0]);
         expect([onTheWire.length, toTheDriver.length]).toEqual([0, 0]);
         expect(counter(port.receive.device, Q_DROPPED)).toBe(tooLarge);
         expect(counter(port.transmit.driver, Q_ERRORS)).toBe(unsendable);

@@ -26,6 +26,11 @@ import {
 } from '../../src/memory/mempool-layout.ts';
 import { loadKernels, type Kernels, type KernelTarget } from '../../src/ring/kernels.ts';
 import {
+  Q_FEATURES,
+  Q_HANDLED,
+  Q_OWN_INDEX,
+  Q_SEEN,
+  QUEUE_EVENT_IDX,
   QUEUE_RUNNING,
   REGION_BYTES,
   REGION_FIRST,
@@ -35,6 +40,7 @@ import {
   REGION_SIZE,
   REGIONS_BYTES,
 } from '../../src/ring/queue-layout.ts';
+import { EVENT_FAR } from '../../src/ring/split-layout.ts';
 import { DeviceQueue, DriverQueue } from '../../src/ring/virtqueue.ts';
 
 export const TARGETS = ['wasm', 'javascript'] as const satisfies readonly KernelTarget[];
@@ -72,6 +78,8 @@ export interface PairOptions {
   readonly physicalAddresses?: number;
   /** MBUF_WORK_* bits negotiated. */
   readonly offloads?: number;
+  /** Where the indices of a split ring start; default 0. */
+  readonly start?: number;
 }
 
 /** One direction of a port: both ends of a single ring. */
@@ -160,6 +168,7 @@ export class RingBench implements Disposable {
       driver.close();
     });
     driver.negotiate(features, header, options.offloads);
+    if (options.start !== undefined) moveIndices(this, driver, options.start);
     driver.setState(QUEUE_RUNNING);
     return driver;
   }
@@ -320,6 +329,15 @@ export class RingBench implements Disposable {
     if (this.#ownsArena) this.arena.close();
     if (errors.length > 0) throw errors[0];
   }
+}
+
+/** Starts a fresh split ring at another index than 0: the driver's end, before a device is attached. */
+export function moveIndices(bench: RingBench, driver: DriverQueue, start: number): void {
+  for (const field of [Q_OWN_INDEX, Q_HANDLED, Q_SEEN]) driver.set(field, start);
+  bench.st16(driver.available + 2, start);
+  bench.st16(driver.used + 2, start);
+  // virtio 1.2, 2.7.6: used_event follows the ring
+  if ((driver.get(Q_FEATURES) & QUEUE_EVENT_IDX) !== 0) bench.st16(driver.available + 4 + 2 * driver.size, start + EVENT_FAR);
 }
 
 /** A counter of a queue since its start. */
