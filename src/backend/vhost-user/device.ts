@@ -9,18 +9,8 @@
  */
 import type { Arena } from '../../memory/arena.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
-import { EVENT_DISABLE, POSITION_START } from '../../ring/packed-layout.ts';
-import {
-  Q_INTERRUPT_FD,
-  Q_NOTIFY_FD,
-  QUEUE_DISABLED,
-  QUEUE_IN_ORDER,
-  QUEUE_MERGEABLE,
-  QUEUE_PACKED,
-  QUEUE_RUNNING,
-  QUEUE_STOPPED,
-} from '../../ring/queue-layout.ts';
-import { USED_F_NO_NOTIFY } from '../../ring/split-layout.ts';
+import { POSITION_START } from '../../ring/packed-layout.ts';
+import { Q_INTERRUPT_FD, Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
 import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, packedRingBytes, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
@@ -28,6 +18,7 @@ import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
 import { takeAccepted } from '../feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, HOST_TCP_FEATURES, hostWork } from '../offload-features.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
+import { RING_FEATURES, ringBits } from '../ring-features.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_F_ANY_LAYOUT,
@@ -74,6 +65,7 @@ export const DEVICE_FEATURES =
   VIRTIO_NET_F_CTRL_VQ |
   VIRTIO_NET_F_MQ |
   VIRTIO_F_ANY_LAYOUT |
+  RING_FEATURES |
   VHOST_USER_F_PROTOCOL_FEATURES |
   VIRTIO_F_VERSION_1 |
   VIRTIO_F_IN_ORDER |
@@ -561,19 +553,13 @@ export class VhostUserDevice {
       descriptors: find('descriptor table', vring.address.descriptors, bytes.descriptors, 16),
       available: find(this.#packed ? 'driver event suppression' : 'available ring', vring.address.available, bytes.available, eventAlign),
       used: find(this.#packed ? 'device event suppression' : 'used ring', vring.address.used, bytes.used, 4),
-      features:
-        (mergeable ? QUEUE_MERGEABLE : 0) |
-        ((this.#features & VIRTIO_F_IN_ORDER) !== 0n ? QUEUE_IN_ORDER : 0) |
-        (this.#packed ? QUEUE_PACKED : 0),
+      features: ringBits(this.#features),
       headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
       offloads: (ring & 1) === 0 ? guestWork(this.#features) : hostWork(this.#features),
       regions: this.#memory.table,
     };
     if (fresh) queue.attach(place, vring.base);
     else queue.point(place);
-    // polled: the driver need not kick
-    if (this.#packed) this.#options.arena.views.u32[place.used >>> 2] = EVENT_DISABLE << 16;
-    else this.#options.arena.views.u16[place.used >>> 1] = USED_F_NO_NOTIFY;
     queue.set(Q_NOTIFY_FD, vring.call >= 0 ? vring.call : NO_DESCRIPTOR);
     queue.set(Q_INTERRUPT_FD, vring.kick >= 0 ? vring.kick : NO_DESCRIPTOR);
     return true;
