@@ -7,6 +7,7 @@ import {
   VIRTIO_STATUS_ACKNOWLEDGE,
   VIRTIO_STATUS_DRIVER,
   VIRTIO_STATUS_DRIVER_OK,
+  VIRTIO_STATUS_FAILED,
   VIRTIO_STATUS_FEATURES_OK,
   VIRTIO_STATUS_NEEDS_RESET,
 } from './virtio-features.ts';
@@ -37,6 +38,8 @@ async function setStatus(transport: VirtioTransport, status: number, refusal: st
   await transport.writeStatus(status);
   const found = await transport.readStatus();
   if ((found & (status | VIRTIO_STATUS_NEEDS_RESET)) === status) return;
+  // the driver has given up (3.1.1); whatever comes of that, the refusal is what is told
+  await transport.writeStatus(found | VIRTIO_STATUS_FAILED).catch(() => undefined);
   throw new VirtioError(`${transport.name}: ${refusal} (status 0x${status.toString(16)} set, then read 0x${found.toString(16)})`, {
     code: 'EPROTO',
   });

@@ -80,6 +80,16 @@ describe('the vhost-user back-end', () => {
     );
   });
 
+  it('refuses packed rings without VERSION_1, and takes a choice that real front-ends make', async () => {
+    const driver = await connect();
+    // QEMU: MQ without CTRL_VQ; DPDK: segments without checksums
+    await driver.send(Request.SET_PROTOCOL_FEATURES, u64(BigInt(DEVICE_PROTOCOL_FEATURES)));
+    const lacking = Feature.MQ | Feature.VERSION_1 | Feature.PROTOCOL_FEATURES | (1n << 7n) | (1n << 8n);
+    expect(await acknowledged(driver, Request.SET_FEATURES, u64(lacking))).toBe(0n);
+    expect(await acknowledged(driver, Request.SET_FEATURES, u64(Feature.PROTOCOL_FEATURES | (1n << 34n)))).not.toBe(0n);
+    await until(1000, 'the reason', () => bench.log.some((line) => line.includes('RING_PACKED was accepted without VERSION_1')), 1);
+  });
+
   it('answers what it has before any feature is set', async () => {
     const driver = await connect();
     expect(await driver.ask(Request.GET_PROTOCOL_FEATURES)).toBe(BigInt(DEVICE_PROTOCOL_FEATURES));

@@ -3,6 +3,7 @@
  * offers (notification coalescing, UDP segmentation). Real devices are in test/qtest/control-queue.test.ts.
  */
 import { describe, expect, it } from 'vitest';
+import { brokenDependencies } from '../../src/backend/feature-dependencies.ts';
 import {
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
@@ -119,6 +120,20 @@ describe('a port whose device has a control queue', () => {
     expect(port.link()).toEqual({ up: true, speed: 25_000, fullDuplex: false, autonegotiation: true });
     model.change({ speed: 40_000 });
     await until(1000, 'the new speed', () => port.link().speed === 40_000, 1);
+    await closed(made);
+  });
+
+  it('accepts no feature whose prerequisite the device does not offer', async () => {
+    await using bench = new PortBench();
+    // no CTRL_VQ, no checksums: nothing that needs them is accepted or shown
+    const lacking = EVERYTHING & ~(VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_CSUM | VIRTIO_NET_F_GUEST_CSUM);
+    const made = await startedOn(bench, { model: { features: lacking, rings: 2 }, configuration: { rxQueues: 1, txQueues: 1 } });
+    const { port, model } = made;
+    expect(brokenDependencies(lacking)).not.toEqual([]);
+    expect(brokenDependencies(model.features)).toEqual([]);
+    expect(port.info.rxOffloadCapabilities & (RX_OFFLOAD_TCP_LRO | RX_OFFLOAD_VLAN_FILTER | RX_OFFLOAD_RSS_HASH)).toBe(0);
+    expect(port.info.txOffloadCapabilities & TX_OFFLOAD_UDP_TSO).toBe(0);
+    expect(model.commands).toEqual([]);
     await closed(made);
   });
 

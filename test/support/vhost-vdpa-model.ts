@@ -138,6 +138,8 @@ export class VdpaModel {
   present = true;
   readonly config = Buffer.alloc(24);
   status = 0;
+  /** Every status that was written. */
+  readonly statuses: number[] = [];
   features = 0n;
   rings: ModelRing[] = [];
   mappings: Mapping[] = [];
@@ -329,6 +331,7 @@ export class VdpaModel {
   }
 
   #setStatus(status: number): number {
+    this.statuses.push(status);
     if (status === 0) {
       if (this.#options.neverResets !== true) this.#reset();
       return 0;
