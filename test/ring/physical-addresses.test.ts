@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { Arena } from '../../src/memory/arena.ts';
 import { PHYSICAL_ENTRIES } from '../../src/ring/physical-address.kernel.ts';
 import { physicalAddressesIn } from '../../src/ring/physical-addresses.ts';
+import { QUEUE_INDIRECT } from '../../src/ring/queue-layout.ts';
 import { DriverQueue } from '../../src/ring/virtqueue.ts';
 import { freeHugePages } from '../support/huge-pages.ts';
 import { frame, RingBench, TARGETS, type Region } from '../support/ring-pair.ts';
@@ -33,24 +34,27 @@ describe.each(TARGETS)('a driver that tells physical addresses on %s', (target) 
   });
   afterEach(() => bench[Symbol.dispose]());
 
-  it('sends packets of one segment and of several, which a device finds page by page', () => {
-    const { table, regions } = scatteredPages(bench);
-    const pool = bench.pool({ count: 700 });
-    const devicePool = bench.pool({ count: 128 });
-    const driver = bench.driver({ physicalAddresses: table });
-    const device = bench.device(driver, { devicePool }, bench.regions(regions));
-    const texts = Array.from({ length: 600 }, (_, index) => frame(64 + (index % 900), index));
-    const received: Buffer[] = [];
-    const shapes = [{}, { segments: [20, 10] }, { headroom: 0 }];
-    for (const [index, bytes] of texts.entries()) {
-      const packet = bench.packet(pool, bytes, shapes[index % shapes.length]) ?? 0;
-      expect(bench.send(bench.kernels.splitDriverTransmit, driver.offset, [packet])).toBe(1);
-      received.push(...bench.take(bench.kernels.splitDeviceDequeue, device.offset, 32));
-    }
-    expect(received).toHaveLength(texts.length);
-    for (const [index, bytes] of texts.entries()) expect(received[index]?.equals(bytes), String(index)).toBe(true);
-    bench.kernels.splitDriverReclaim(driver.offset);
-  });
+  it.each([0, QUEUE_INDIRECT])(
+    'sends packets of one segment and of several, which a device finds page by page (features %i)',
+    (features) => {
+      const { table, regions } = scatteredPages(bench);
+      const pool = bench.pool({ count: 700 });
+      const devicePool = bench.pool({ count: 128 });
+      const driver = bench.driver({ physicalAddresses: table, features });
+      const device = bench.device(driver, { devicePool, features }, bench.regions(regions));
+      const texts = Array.from({ length: 600 }, (_, index) => frame(64 + (index % 900), index));
+      const received: Buffer[] = [];
+      const shapes = [{}, { segments: [20, 10] }, { headroom: 0 }];
+      for (const [index, bytes] of texts.entries()) {
+        const packet = bench.packet(pool, bytes, shapes[index % shapes.length]) ?? 0;
+        expect(bench.send(bench.kernels.splitDriverTransmit, driver.offset, [packet])).toBe(1);
+        received.push(...bench.take(bench.kernels.splitDeviceDequeue, device.offset, 32));
+      }
+      expect(received).toHaveLength(texts.length);
+      for (const [index, bytes] of texts.entries()) expect(received[index]?.equals(bytes), String(index)).toBe(true);
+      bench.kernels.splitDriverReclaim(driver.offset);
+    },
+  );
 
   it('posts buffers that a device fills page by page', () => {
     const { table, regions } = scatteredPages(bench);

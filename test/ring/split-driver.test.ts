@@ -13,7 +13,9 @@ import {
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
   QUEUE_ERROR_LENGTH,
+  QUEUE_EVENT_IDX,
   QUEUE_IN_ORDER,
+  QUEUE_INDIRECT,
   QUEUE_MERGEABLE,
   QUEUE_STOPPED,
 } from '../../src/ring/queue-layout.ts';
@@ -181,6 +183,113 @@ describe.each(TARGETS)('transmitting as a driver on %s', (target) => {
     expect([available(bench, queue).index, queue.get(Q_FREE)]).toEqual([2, 2]);
   });
 
+  describe('with indirect descriptors', () => {
+    const INDIRECT = 4;
+    const entries = (
+      address: number,
+      count: number,
+    ): readonly (readonly [address: number, length: number, flags: number, next: number])[] =>
+      Array.from({ length: count }, (_, index) => {
+        const at = address + 16 * index;
+        return [bench.ld32(at), bench.ld32(at + 8), bench.ld16(at + 12), bench.ld16(at + 14)] as const;
+      });
+
+    it('describes a packet of several segments in a table, by one descriptor of the ring', () => {
+      const pool = bench.pool();
+      const queue = bench.driver({ features: QUEUE_INDIRECT, addressHigh: 1 });
+      const packet = bench.packet(pool, frame(300), { segments: [100, 50, 50] }) ?? 0;
+      expect(transmit(queue, [packet])).toBe(1);
+      const inRing = descriptor(bench, queue, 0);
+      // virtio 1.2, 2.7.5.3.1: INDIRECT without NEXT
+      expect(inRing).toMatchObject({ high: 1, length: 4 * 16, flags: INDIRECT, next: 0 });
+      expect(queue.get(Q_FREE)).toBe(63);
+      const table = entries(inRing.address, 4);
+      expect(table.map(([, length, flags, next]) => [length, flags, next])).toEqual([
+        [112, 1, 1],
+        [50, 1, 2],
+        [50, 1, 3],
+        [100, 0, 0],
+      ]);
+      expect(Buffer.concat(table.map(([address, length], index) => bench.read(address, length).subarray(index === 0 ? 12 : 0)))).toEqual(
+        frame(300),
+      );
+      expect([0, 1, 2, 3].map((index) => bench.ld32(inRing.address + 16 * index + 4))).toEqual([1, 1, 1, 1]);
+    });
+
+    it('keeps a header that finds no headroom before the table, and neither is on another page', () => {
+      const pool = bench.pool();
+      const queue = bench.driver({ features: QUEUE_INDIRECT, size: 256 });
+      for (let index = 0; index < 256; index++) {
+        transmit(queue, [bench.packet(pool, frame(60, index), { headroom: 3 }) ?? 0]);
+        const { address, length, flags } = descriptor(bench, queue, index);
+        expect([length, flags]).toEqual([32, INDIRECT]);
+        const [first, second] = entries(address, 2);
+        expect(first?.slice(1)).toEqual([12, 1, 1]);
+        expect(bench.read(first?.[0] ?? 0, 12)).toEqual(Buffer.alloc(12));
+        expect(bench.read(second?.[0] ?? 0, second?.[1] ?? 0)).toEqual(frame(60, index));
+        expect(Math.floor((first?.[0] ?? 0) / 128)).toBe(Math.floor((address + 95) / 128));
+        expect(Math.floor(address / 128)).toBe(Math.floor((first?.[0] ?? 0) / 128));
+      }
+      expect([queue.get(Q_FREE), available(bench, queue).index]).toEqual([0, 256]);
+    });
+
+    it.each([
+      [5, 128, 1, 6],
+      [6, 128, 7, 0],
+      [4, 0, 1, 6],
+      [5, 0, 7, 0],
+      [0, 128, 1, 0],
+    ])('%i more segments behind a headroom of %i take %i descriptors of the ring, %i of a table', (more, headroom, taken, inTable) => {
+      const pool = bench.pool();
+      const queue = bench.driver({ features: QUEUE_INDIRECT });
+      bench.canaries();
+      const bytes = frame(700, more);
+      transmit(queue, [bench.packet(pool, bytes, { segments: Array.from({ length: more }, () => 70), headroom }) ?? 0]);
+      expect(64 - queue.get(Q_FREE)).toBe(taken);
+      const { flags, length } = descriptor(bench, queue, 0);
+      expect(flags & INDIRECT).toBe(inTable === 0 ? 0 : INDIRECT);
+      if (inTable !== 0) expect(length).toBe(16 * inTable);
+      expect(bench.deadCanaries()).toEqual([]);
+    });
+
+    it('sends a packet of several segments while a single descriptor is free', () => {
+      const pool = bench.pool();
+      const queue = bench.driver({ features: QUEUE_INDIRECT, size: 8 });
+      const long = bench.packet(pool, frame(90), { segments: [30, 30] }) ?? 0;
+      expect(transmit(queue, [...packets(pool, 7), long])).toBe(8);
+      expect(queue.get(Q_FREE)).toBe(0);
+    });
+
+    it('still drops what is longer than the ring', () => {
+      // virtio 1.2, 2.7.5.3.1: no chain is longer than the queue size
+      const pool = bench.pool();
+      const queue = bench.driver({ features: QUEUE_INDIRECT, size: 2 });
+      expect(transmit(queue, [bench.packet(pool, frame(90), { segments: [30, 30] }) ?? 0])).toBe(1);
+      expect(counter(queue, Q_ERRORS)).toBe(1);
+      expect(pool.free()).toBe(512);
+    });
+
+    it.each([0, QUEUE_IN_ORDER])('is taken whole by the device, and every descriptor comes back (features %i)', (features) => {
+      const pool = bench.pool();
+      const devicePool = bench.pool();
+      const { driver, device } = bench.pair({ size: 16, features: features | QUEUE_INDIRECT, devicePool });
+      for (let round = 0; round < 60; round++) {
+        const sent = Array.from({ length: 7 }, (_, index) => frame(200 + round + index, round * 7 + index));
+        const shapes = [{}, { segments: [20, 30] }, { headroom: 0 }, { segments: [5, 5, 5, 5, 5, 5, 5, 5] }];
+        expect(
+          transmit(
+            driver,
+            sent.map((bytes, index) => bench.packet(pool, bytes, shapes[(round + index) % (index === 3 ? 4 : 3)]) ?? 0),
+          ),
+        ).toBe(7);
+        expect(bench.take(bench.kernels.splitDeviceDequeue, device.offset, 16)).toEqual(sent);
+      }
+      expect(bench.kernels.splitDriverReclaim(driver.offset)).toBe(16);
+      expect(new Set(freeDescriptors(bench, driver)).size).toBe(16);
+      expect([driver.error, device.error, pool.free()]).toEqual([0, 0, 512]);
+    });
+  });
+
   it('takes sent packets back, in any order that the device used them', () => {
     const pool = bench.pool();
     const queue = bench.driver({ size: 8 });
@@ -247,6 +356,31 @@ describe.each(TARGETS)('transmitting as a driver on %s', (target) => {
     bench.st16(queue.used, flags);
     transmit(queue, packets(pool, 1));
     expect(queue.get(Q_NOTIFY)).toBe(wanted);
+  });
+
+  it.each([
+    // virtio 1.2, 2.7.10.1: a kick once the index of an entry equals avail_event
+    [0, 1, 0, 1],
+    [0, 1, 1, 0],
+    [0, 2, 1, 1],
+    [0, 3, 0, 1],
+    [0, 3, 0xffff, 0],
+    [0, 3, 0xbfff, 0],
+    [0xfffe, 1, 0xfffe, 1],
+    [0xfffe, 2, 0xffff, 1],
+    [0xfffe, 2, 0, 0],
+    [0xfffe, 3, 0, 1],
+    [0xfffe, 3, 1, 0],
+    [0xfffe, 3, 0xfffd, 0],
+  ])('with EVENT_IDX, from index %i on, %i packets and an avail_event of %i: kicks %i', (start, count, event, wanted) => {
+    const pool = bench.pool();
+    const queue = bench.driver({ features: QUEUE_EVENT_IDX, start });
+    // virtio 1.2, 2.7.8: behind the ring; the flags mean nothing then
+    bench.st16(queue.used, wanted);
+    bench.st16(queue.used + 4 + 8 * queue.size, event);
+    expect(transmit(queue, packets(pool, count))).toBe(count);
+    expect(queue.get(Q_NOTIFY)).toBe(wanted);
+    expect(bench.ld16(queue.available)).toBe(0);
   });
 
   it('does nothing while it is stopped', () => {
