@@ -13,13 +13,14 @@ import {
   QUEUE_ERROR_CHAIN,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
+  QUEUE_EVENT_IDX,
   QUEUE_IN_ORDER,
   QUEUE_INDIRECT,
   QUEUE_MERGEABLE,
   QUEUE_STOPPED,
 } from '../../src/ring/queue-layout.ts';
 import { BUFFERS, GUEST } from '../support/guest-memory.ts';
-import { HandDriver } from '../support/hand-driver.ts';
+import { HandDriver, type Link } from '../support/hand-driver.ts';
 import { counter, frame, RingBench, TARGETS } from '../support/ring-pair.ts';
 
 const NEXT = 1;
@@ -241,6 +242,147 @@ describe.each(TARGETS)('taking packets as a device on %s', (target) => {
     expect(driver.receive()).toEqual([frame(60)]);
   });
 
+  describe('with indirect descriptors', () => {
+    const TABLE = 8192;
+    const indirect = (): HandDriver => {
+      const driver = hand({ features: QUEUE_INDIRECT });
+      driver.write(0, Buffer.concat([header(), frame(300)]));
+      return driver;
+    };
+    const parts = (driver: HandDriver): readonly Link[] => [
+      { address: driver.at(0), length: 100, flags: NEXT, next: 1 },
+      { address: driver.at(100), length: 12, flags: NEXT, next: 2 },
+      { address: driver.at(112), length: 200 },
+    ];
+
+    it.each([0, WRITE])('takes a packet by a table, whatever WRITE says of that (flags %i)', (flags) => {
+      // virtio 1.2, 2.7.5.3.2: "The device MUST ignore the write-only flag in the descriptor that refers to an indirect table"
+      const driver = indirect();
+      driver.table(TABLE, parts(driver));
+      driver.descriptor(5, { address: driver.at(TABLE), length: 48, flags: INDIRECT | flags, next: 9 });
+      driver.offer(5);
+      expect(driver.receive()).toEqual([frame(300)]);
+      expect([driver.usedIndex, driver.usedElement(0)]).toEqual([1, { id: 5, length: 0 }]);
+    });
+
+    it('takes a table behind descriptors of the ring', () => {
+      // virtio 1.2, 2.7.5.3.2: "zero or more normal chained descriptors followed by a single descriptor with INDIRECT"
+      const driver = indirect();
+      const [first, ...others] = parts(driver);
+      driver.descriptor(2, { ...first, address: driver.at(0), length: 100, flags: NEXT, next: 15 });
+      driver.table(
+        TABLE,
+        others.map((link, index) => ({ ...link, next: index + 1 })),
+      );
+      driver.descriptor(15, { address: driver.at(TABLE), length: 32, flags: INDIRECT });
+      driver.offer(2);
+      expect(driver.receive()).toEqual([frame(300)]);
+      expect(driver.usedElement(0).id).toBe(2);
+    });
+
+    it('follows the entries of a table in any order, and leaves those that no one names alone', () => {
+      const driver = indirect();
+      driver.table(TABLE, [
+        { address: driver.at(0), length: 100, flags: NEXT, next: 3 },
+        { address: 1n, length: 9, flags: 0xffff, next: 0xffff },
+        { address: driver.at(112), length: 200 },
+        { address: driver.at(100), length: 12, flags: NEXT, next: 2 },
+      ]);
+      driver.descriptor(0, { address: driver.at(TABLE), length: 64, flags: INDIRECT });
+      driver.offer(0);
+      expect(driver.receive()).toEqual([frame(300)]);
+    });
+
+    it('takes a table longer than the ring', () => {
+      const driver = indirect();
+      driver.table(
+        TABLE,
+        Array.from({ length: 312 }, (_, index) => ({
+          address: driver.at(index),
+          length: 1,
+          flags: index < 311 ? NEXT : 0,
+          next: index + 1,
+        })),
+      );
+      driver.descriptor(0, { address: driver.at(TABLE), length: 312 * 16, flags: INDIRECT });
+      driver.offer(0);
+      expect(driver.receive()).toEqual([frame(300)]);
+    });
+
+    /** What is wrong with a descriptor that refers to a table, or with the table. */
+    const tables: readonly (readonly [name: string, error: number, change: (driver: HandDriver) => Partial<Link>])[] = [
+      ['of 0 bytes', QUEUE_ERROR_CHAIN, () => ({ length: 0 })],
+      ['of 15 bytes', QUEUE_ERROR_CHAIN, () => ({ length: 15 })],
+      ['of 49 bytes', QUEUE_ERROR_CHAIN, () => ({ length: 49 })],
+      ['of 4 GiB', QUEUE_ERROR_CHAIN, () => ({ length: 0xffff_fff0 })],
+      ['with NEXT', QUEUE_ERROR_CHAIN, () => ({ flags: INDIRECT | NEXT, next: 1 })],
+      ['outside the memory', QUEUE_ERROR_ADDRESS, () => ({ address: 0x5_0000_0000n })],
+      ['across the end of the memory', QUEUE_ERROR_ADDRESS, () => ({ address: GUEST + BigInt(BUFFERS) - 32n })],
+      ['at an address that wraps', QUEUE_ERROR_ADDRESS, () => ({ address: 0xffff_ffff_ffff_fff0n })],
+      ['at an odd address', QUEUE_ERROR_ADDRESS, (driver) => ({ address: driver.at(TABLE + 1) })],
+      [
+        'whose first entry refers to a table',
+        QUEUE_ERROR_CHAIN,
+        (driver) => {
+          driver.table(TABLE, [{ address: driver.at(TABLE), length: 48, flags: INDIRECT }]);
+          return {};
+        },
+      ],
+      [
+        'whose last entry refers to a table',
+        QUEUE_ERROR_CHAIN,
+        (driver) => {
+          driver.table(TABLE + 32, [{ address: driver.at(TABLE), length: 48, flags: INDIRECT }]);
+          return {};
+        },
+      ],
+      [
+        'that goes round',
+        QUEUE_ERROR_CHAIN,
+        (driver) => {
+          driver.table(TABLE + 32, [{ address: driver.at(112), length: 0, flags: NEXT, next: 1 }]);
+          return {};
+        },
+      ],
+      [
+        'whose next lies behind it, though within the ring',
+        QUEUE_ERROR_ID,
+        (driver) => {
+          driver.table(TABLE, [{ address: driver.at(0), length: 20, flags: NEXT, next: 3 }]);
+          return {};
+        },
+      ],
+      [
+        'with a buffer that the device is to write',
+        QUEUE_ERROR_CHAIN,
+        (driver) => {
+          driver.table(TABLE + 32, [{ address: driver.at(112), length: 20, flags: WRITE }]);
+          return {};
+        },
+      ],
+      [
+        'with a buffer outside the memory',
+        QUEUE_ERROR_ADDRESS,
+        (driver) => {
+          driver.table(TABLE + 32, [{ address: 1n, length: 20 }]);
+          return {};
+        },
+      ],
+    ];
+    it.each(tables)('refuses a table %s', (_, error, change) => {
+      const driver = indirect();
+      driver.descriptor(8, { address: driver.at(0), length: 312 });
+      driver.offer(8);
+      driver.table(TABLE, parts(driver));
+      driver.descriptor(0, { address: driver.at(TABLE), length: 48, flags: INDIRECT, ...change(driver) });
+      driver.offer(0);
+      expect(driver.receive()).toEqual([frame(300)]);
+      expect([driver.device.get(Q_STATE), driver.error]).toEqual([QUEUE_STOPPED, error]);
+      expect(driver.usedIndex).toBe(1);
+      expect(pool.free()).toBe(256);
+    });
+  });
+
   it('leaves packets in the ring while the pool is empty, and takes them when it is not', () => {
     const driver = hand();
     driver.write(0, Buffer.concat([header(), frame(60)]));
@@ -286,6 +428,30 @@ describe.each(TARGETS)('taking packets as a device on %s', (target) => {
     expect(driver.usedIndex).toBe(4);
     expect(driver.device.nextAvailable).toBe(4);
     expect(Array.from({ length: 8 }, (_, at) => driver.usedElement(0xfffc + at).id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it.each([
+    // virtio 1.2, 2.7.7.2: a call once the index of an element equals used_event
+    [0, 1, 0, 1],
+    [0, 1, 1, 0],
+    [0, 3, 2, 1],
+    [0, 3, 3, 0],
+    [0, 3, 0xbfff, 0],
+    [0xfffe, 3, 0, 1],
+    [0xfffe, 3, 0xfffe, 1],
+    [0xfffe, 3, 1, 0],
+    [0xfffe, 3, 0xfffd, 0],
+  ])('with EVENT_IDX, from index %i on, %i packets and a used_event of %i: calls %i', (index, count, event, wanted) => {
+    const driver = hand({ features: QUEUE_EVENT_IDX, index });
+    driver.device.set(Q_NOTIFY, 0);
+    // virtio 1.2, 2.7.6: behind the ring; the flags mean nothing then
+    bench.st16(driver.available, wanted);
+    bench.st16(driver.available + 4 + 2 * driver.size, event);
+    for (let at = 0; at < count; at++) driver.descriptor(at, { address: driver.at(0), length: 72 });
+    driver.offer(...Array.from({ length: count }, (_, at) => at));
+    expect(driver.receive()).toHaveLength(count);
+    expect(driver.device.get(Q_NOTIFY)).toBe(wanted);
+    expect(bench.ld16(driver.used)).toBe(0);
   });
 
   it.each([
@@ -526,6 +692,22 @@ describe.each(TARGETS)('giving packets as a device on %s', (target) => {
     expect(driver.send(pool, frame(100))).toBe(1);
     expect(Buffer.concat([driver.read(1001, 33), driver.read(2002, 67)])).toEqual(frame(100));
     expect(driver.usedElement(0)).toEqual({ id: 3, length: 112 });
+  });
+
+  it('spreads a packet over the buffers of a table, and leaves that as it is', () => {
+    const driver = hand({ features: QUEUE_INDIRECT });
+    driver.table(8192, [
+      { address: driver.at(0), length: 12, flags: WRITE | NEXT, next: 1 },
+      { address: driver.at(1001), length: 33, flags: WRITE | NEXT, next: 2 },
+      { address: driver.at(2002), length: 500, flags: WRITE },
+    ]);
+    const before = driver.read(8192, 48);
+    driver.descriptor(3, { address: driver.at(8192), length: 48, flags: INDIRECT });
+    driver.offer(3);
+    expect(driver.send(pool, frame(100))).toBe(1);
+    expect(Buffer.concat([driver.read(1001, 33), driver.read(2002, 67)])).toEqual(frame(100));
+    expect(driver.usedElement(0)).toEqual({ id: 3, length: 112 });
+    expect(driver.read(8192, 48)).toEqual(before);
   });
 
   it('spreads a packet over buffers and says how many, all but the last of them full', () => {

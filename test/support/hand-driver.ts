@@ -62,9 +62,17 @@ export class HandDriver extends GuestMemory {
     this.device.setState(1);
   }
 
-  descriptor(index: number, { address, length, flags = 0, next = 0 }: Link): void {
+  descriptor(index: number, link: Link): void {
+    this.#describe(this.descriptors + 16 * index, link);
+  }
+
+  /** A table of indirect descriptors in the buffers, from byte `offset` on. */
+  table(offset: number, links: readonly Link[]): void {
+    for (const [index, link] of links.entries()) this.#describe(this.buffers + offset + 16 * index, link);
+  }
+
+  #describe(at: number, { address, length, flags = 0, next = 0 }: Link): void {
     const { bench } = this;
-    const at = this.descriptors + 16 * index;
     bench.st32(at, Number(address & 0xffff_ffffn));
     bench.st32(at + 4, Number(address >> 32n));
     bench.st32(at + 8, length);
