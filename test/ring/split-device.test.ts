@@ -107,62 +107,6 @@ describe.each(TARGETS)('taking packets as a device on %s', (target) => {
     expect(driver.receive()).toEqual([frame(308, 2)]);
   });
 
-  describe('tables of descriptors (2.7.5.3)', () => {
-    /** A table at `at` of the buffers, its descriptors linked one to the next. */
-    const table = (
-      driver: HandDriver,
-      at: number,
-      links: readonly { readonly at: number; readonly length: number; readonly flags?: number }[],
-    ): void => {
-      for (const [place, link] of links.entries()) {
-        const more = place + 1 < links.length;
-        const bytes = Buffer.alloc(16);
-        bytes.writeBigUInt64LE(driver.at(link.at), 0);
-        bytes.writeUInt32LE(link.length, 8);
-        bytes.writeUInt16LE((link.flags ?? 0) | (more ? NEXT : 0), 12);
-        bytes.writeUInt16LE(more ? place + 1 : 0, 14);
-        driver.write(at + 16 * place, bytes);
-      }
-    };
-
-    it('takes a table behind descriptors that are chained before it, whatever WRITE says on its descriptor', () => {
-      for (const flags of [INDIRECT, INDIRECT | WRITE]) {
-        const driver = hand({ size: 4, features: QUEUE_INDIRECT });
-        const packet = frame(600, 5);
-        driver.write(0, header());
-        driver.write(100, packet);
-        // more descriptors than the ring has: they are the table's
-        table(
-          driver,
-          4096,
-          Array.from({ length: 6 }, (_, piece) => ({ at: 100 + 100 * piece, length: 100 })),
-        );
-        driver.chain(0, [
-          { address: driver.at(0), length: 12 },
-          { address: driver.at(4096), length: 96, flags },
-        ]);
-        driver.offer(0);
-        expect(driver.receive()).toEqual([packet]);
-        expect(driver.device.error).toBe(0);
-      }
-    });
-
-    it.each([
-      ['a table in a table', 16, INDIRECT, 0],
-      ['a table with something behind it', 16, 0, NEXT],
-      ['a table that is no whole number of descriptors', 24, 0, 0],
-      ['a table without a descriptor', 0, 0, 0],
-    ])('gives up at %s', (_, length, inner, outer) => {
-      const driver = hand({ features: QUEUE_INDIRECT });
-      table(driver, 4096, [{ at: 8192, length: 72, flags: inner }]);
-      driver.descriptor(0, { address: driver.at(4096), length, flags: INDIRECT | outer, next: 1 });
-      driver.descriptor(1, { address: driver.at(0), length: 72 });
-      driver.offer(0);
-      expect(driver.receive()).toEqual([]);
-      expect(driver.device.error).not.toBe(0);
-    });
-  });
-
   it('follows a chain in any order of descriptor numbers', () => {
     const driver = hand();
     driver.write(0, header());
