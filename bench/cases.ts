@@ -6,7 +6,15 @@ import type { ProgramName } from './programs.ts';
 
 export type End = 'virtio' | 'vhost';
 export type DirectionName =
-  'virtio-to-vhost' | 'vhost-to-virtio' | 'io-loop' | 'flowgen-to-vhost' | 'flowgen-to-virtio' | 'zero-loss-vhost' | 'zero-loss-virtio';
+  | 'virtio-to-vhost'
+  | 'vhost-to-virtio'
+  | 'io-loop'
+  | 'flowgen-to-vhost'
+  | 'flowgen-to-virtio'
+  | 'zero-loss-vhost'
+  | 'zero-loss-virtio'
+  | 'latency-vhost'
+  | 'latency-virtio';
 export type Unit = 'Mpps' | 'Gbit/s' | 'us';
 
 export interface Direction {
@@ -20,6 +28,8 @@ export interface Direction {
   readonly loop: boolean;
   /** This end is ours whatever is measured, and has a rate: the program at the other end, which returns the packets, is measured. */
   readonly tester?: End;
+  /** Packets a second that the tester sends; without one it seeks the highest rate without loss. */
+  readonly rate?: number;
 }
 
 export interface BenchCase {
@@ -112,6 +122,24 @@ const FURTHER_DIRECTIONS: readonly Direction[] = [
     receiver: 'virtio',
     loop: false,
     tester: 'vhost',
+  },
+  {
+    name: 'latency-vhost',
+    title: 'latency, vhost returns',
+    forward: { virtio: 'latency', vhost: 'io' },
+    receiver: 'vhost',
+    loop: false,
+    tester: 'virtio',
+    rate: 1_000_000,
+  },
+  {
+    name: 'latency-virtio',
+    title: 'latency, virtio returns',
+    forward: { virtio: 'io', vhost: 'latency' },
+    receiver: 'virtio',
+    loop: false,
+    tester: 'vhost',
+    rate: 1_000_000,
   },
 ];
 

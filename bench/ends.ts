@@ -132,6 +132,9 @@ export async function startForwarding(ends: Ends, benchCase: BenchCase, directio
     if (end === sender) {
       await testpmd.command(`set txpkts ${benchCase.segments.join(',')}`);
     }
+    if (end === direction.tester && direction.rate !== undefined) {
+      await expectOutput(testpmd, `set txrate ${direction.rate}`, /Packets /);
+    }
     const txFirst = direction.loop && end === sender ? ` tx_first ${bursts}` : '';
     const { burst = DEFAULT_BURST } = benchCase;
     if (txFirst === '' || burst === DEFAULT_BURST) {

@@ -57,6 +57,12 @@ export const TESTS: readonly Test[] = [
     directions: ['zero-loss-vhost', 'zero-loss-virtio'],
     more: { unit: 'Mpps' },
   },
+  {
+    name: 'latency',
+    title: 'percentiles of the time there and back at 1 Mpps',
+    directions: ['latency-vhost', 'latency-virtio'],
+    more: { unit: 'us' },
+  },
 ];
 
 /** Packets longer than an mbuf of the usual size get one that holds them in one segment. */

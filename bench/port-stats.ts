@@ -64,6 +64,29 @@ export function parseRate(output: string, port = 0): RateStats | undefined {
   return line === undefined ? undefined : whole({ unsent: field(line, 'TX-unsent'), late: field(line, 'TX-late') });
 }
 
+export interface LatencyStats extends RateStats {
+  /** Sent by the tester, come back, and received without being its own. */
+  readonly sent: number;
+  readonly packets: number;
+  readonly others: number;
+  /** Microseconds by name: p50, p90 ... max. */
+  readonly microseconds: Readonly<Record<string, number>>;
+}
+
+/** A port's first queue in the output of `show fwd latency`, which ours alone has. */
+export function parseLatency(output: string, port = 0): LatencyStats | undefined {
+  const [, counts = '', times = ''] = new RegExp(`TX Port=${port}/Queue=0\\s+(TX-packets.*)\\s+microseconds: (.*)`).exec(output) ?? [];
+  const microseconds = Object.fromEntries([...times.matchAll(/(\S+): (\d+\.\d+)/g)].map(([, name = '', value]) => [name, Number(value)]));
+  const counted = whole({
+    sent: field(counts, 'TX-packets'),
+    packets: field(counts, 'RX-packets'),
+    others: field(counts, 'RX-others'),
+    unsent: field(counts, 'TX-unsent'),
+    late: field(counts, 'TX-late'),
+  });
+  return counted === undefined || microseconds['max'] === undefined ? undefined : { ...counted, microseconds };
+}
+
 function blockAfter(output: string, heading: RegExp, end: RegExp): string | undefined {
   const start = heading.exec(output);
   if (start === null) {

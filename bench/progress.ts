@@ -4,6 +4,7 @@
  */
 import { inUnit, type BenchCase } from './cases.ts';
 import { figure } from './report-table.ts';
+import type { LatencyStats } from './port-stats.ts';
 import type { WindowResult } from './window.ts';
 
 export interface Progress {
@@ -47,10 +48,20 @@ export function describeWindow(benchCase: BenchCase, window: WindowResult): stri
     return about + left;
   }
   const distances = `${Math.round(measured.distanceBeforeNs)}, ${Math.round(measured.distanceAfterNs)} ns`;
-  const rate = `${figure(inUnit(benchCase, measured.packetsPerSecond))} ${benchCase.unit}`;
+  const rate =
+    measured.latency === undefined
+      ? `${figure(inUnit(benchCase, measured.packetsPerSecond))} ${benchCase.unit}`
+      : percentiles(measured.latency);
   const dropped = measured.ends.virtio.txDropped + measured.ends.vhost.txDropped;
   const lost = window.direction === 'io-loop' && dropped > 0 ? `, ${dropped} dropped from the loop` : '';
   return `${about} ${rate}, ${measured.stateBefore} (${distances})${lost}${left === '' ? '' : `;${left}`}`;
+}
+
+/** "p50 1.2 p90 ... us", and what the rate did not come to. */
+function percentiles({ microseconds, unsent, late, sent, packets }: LatencyStats): string {
+  const times = Object.entries(microseconds).map(([name, value]) => `${name} ${figure(value)}`);
+  const missing = [`${sent - packets} not back`, `${unsent} unsent`, `${late} late`].filter((text) => !text.startsWith('0 '));
+  return `${times.join(' ')} us of ${packets} packets${missing.length === 0 ? '' : ` (${missing.join(', ')})`}`;
 }
 
 /** "about 3 min left" from what is done of how much; nothing to go by at the start. */

@@ -2,10 +2,10 @@
  * From windows to the lines of the table: one for each case, direction, state of the cores and pairing, beside DPDK's own in the same state.
  * @module
  */
-import { ALL_DIRECTIONS, baselineOf, CASES, inUnit, PAIRINGS, type BenchCase } from './cases.ts';
+import { ALL_DIRECTIONS, baselineOf, CASES, inUnit, PAIRINGS, type BenchCase, type Direction } from './cases.ts';
 import type { CoreState } from './core-distance.ts';
 import { ratioOfMedians, summarize, type Summary } from './statistics.ts';
-import type { LeftOutReason, WindowResult } from './window.ts';
+import type { LeftOutReason, Measured, WindowResult } from './window.ts';
 
 export interface Row {
   readonly case: string;
@@ -25,53 +25,67 @@ export interface Row {
 
 const STATES: readonly CoreState[] = ['near', 'far'];
 
-/** Rows in the order of the tables in cases.ts. DPDK with DPDK has a row of its own only where nothing stands beside it. */
-export function tableRows(windows: readonly WindowResult[], cases: readonly BenchCase[] = CASES): Row[] {
-  const rows: Row[] = [];
-  for (const benchCase of cases) {
-    for (const direction of ALL_DIRECTIONS) {
-      const baselineName = baselineOf(direction);
-      for (const state of STATES) {
-        const rates = (pairing: string): number[] =>
-          windows
-            .filter((window) => window.case === benchCase.name && window.direction === direction.name && window.pairing === pairing)
-            .flatMap((window) => countedRate(window, state));
-        const baseline = rates(baselineName);
-        const others = PAIRINGS.filter(({ name }) => name !== baselineName && rates(name).length > 0);
-        for (const { name } of others.length === 0 ? PAIRINGS.filter((pairing) => pairing.name === baselineName) : others) {
-          const rate = summarize(rates(name).map((packetsPerSecond) => inUnit(benchCase, packetsPerSecond)));
-          if (rate === undefined) {
-            continue;
-          }
-          const beside =
-            name === baselineName ? undefined : summarize(baseline.map((packetsPerSecond) => inUnit(benchCase, packetsPerSecond)));
-          const ratio = name === baselineName ? undefined : ratioOfMedians(summarize(rates(name)), summarize(baseline));
-          rows.push({
-            case: benchCase.name,
-            direction: direction.title,
-            state,
-            pairing: name,
-            against: baselineName,
-            unit: benchCase.unit,
-            rate,
-            ...(beside === undefined ? {} : { baseline: beside }),
-            ...(ratio === undefined ? {} : { ratio }),
-          });
-        }
-      }
-    }
-  }
-  return rows;
+/** What a window shows: a rate, or a time for each percentile. */
+interface Figure {
+  readonly title: string;
+  /** In the case's unit. */
+  readonly of: (benchCase: BenchCase, measured: Measured) => number | undefined;
 }
 
-function countedRate(window: WindowResult, state: CoreState): number[] {
-  const { measured, leftOut } = window;
-  return measured === undefined || leftOut !== undefined || measured.stateBefore !== state ? [] : [measured.packetsPerSecond];
+const RATE: readonly Figure[] = [{ title: '', of: (benchCase, { packetsPerSecond }) => inUnit(benchCase, packetsPerSecond) }];
+const PERCENTILES: readonly Figure[] = ['p50', 'p90', 'p99', 'p99.9', 'p99.99', 'p99.999', 'max'].map((name) => ({
+  title: `, ${name}`,
+  of: (_benchCase, { latency }) => latency?.microseconds[name],
+}));
+
+function figuresOf({ rate }: Direction): readonly Figure[] {
+  return rate === undefined ? RATE : PERCENTILES;
+}
+
+/** Rows in the order of the tables in cases.ts. DPDK with DPDK has a row of its own only where nothing stands beside it. */
+export function tableRows(windows: readonly WindowResult[], cases: readonly BenchCase[] = CASES): Row[] {
+  return cases.flatMap((benchCase) =>
+    ALL_DIRECTIONS.flatMap((direction) => {
+      const ofCell = windows.filter((window) => window.case === benchCase.name && window.direction === direction.name);
+      return STATES.flatMap((state) => figuresOf(direction).flatMap((figure) => rowsOf(benchCase, direction, state, figure, ofCell)));
+    }),
+  );
+}
+
+function rowsOf(benchCase: BenchCase, direction: Direction, state: CoreState, figure: Figure, windows: readonly WindowResult[]): Row[] {
+  const against = baselineOf(direction);
+  const summaryOf = (pairing: string): Summary | undefined =>
+    summarize(
+      windows
+        .filter((window) => window.pairing === pairing)
+        .flatMap((window) => counted(window, state))
+        .flatMap((measured) => figure.of(benchCase, measured) ?? []),
+    );
+  const baseline = summaryOf(against);
+  const row = (pairing: string, rate: Summary): Row => {
+    const about = { case: benchCase.name, direction: direction.title + figure.title, state, pairing, against, unit: benchCase.unit, rate };
+    return pairing === against || baseline === undefined ? about : { ...about, baseline, ...ratioIn(benchCase.unit, rate, baseline) };
+  };
+  const others = PAIRINGS.filter(({ name }) => name !== against).flatMap(({ name }) => {
+    const rate = summaryOf(name);
+    return rate === undefined ? [] : [row(name, rate)];
+  });
+  return others.length > 0 || baseline === undefined ? others : [row(against, baseline)];
+}
+
+/** How many times better the first is: a higher rate, a shorter time. */
+function ratioIn(unit: BenchCase['unit'], ours: Summary, theirs: Summary): { readonly ratio?: number } {
+  const ratio = unit === 'us' ? ratioOfMedians(theirs, ours) : ratioOfMedians(ours, theirs);
+  return ratio === undefined ? {} : { ratio };
+}
+
+function counted({ measured, leftOut }: WindowResult, state: CoreState): Measured[] {
+  return measured === undefined || leftOut !== undefined || measured.stateBefore !== state ? [] : [measured];
 }
 
 /** How many windows count in one state. */
 export function countedWindows(windows: readonly WindowResult[], state: CoreState): number {
-  return windows.flatMap((window) => countedRate(window, state)).length;
+  return windows.flatMap((window) => counted(window, state)).length;
 }
 
 /** How many windows were left out for which reason, in the order of their first. */
@@ -118,7 +132,6 @@ export function bestRows(rows: readonly Row[]): BestRow[] {
   }
   return [...best.values()].flatMap(({ ours, dpdk, ...cell }): BestRow[] => {
     if (ours === undefined || dpdk === undefined) return [];
-    const [more, less] = cell.unit === 'us' ? [dpdk, ours] : [ours, dpdk];
-    return [{ ...cell, ours, dpdk, ratio: ratioOfMedians(more.rate, less.rate) ?? Number.NaN }];
+    return [{ ...cell, ours, dpdk, ratio: ratioIn(cell.unit, ours.rate, dpdk.rate).ratio ?? Number.NaN }];
   });
 }

@@ -22,7 +22,7 @@ import {
   type Ends,
   type Setting,
 } from './ends.ts';
-import { parseForwardStats, type PortStats } from './port-stats.ts';
+import { parseForwardStats, parseLatency, type LatencyStats, type PortStats } from './port-stats.ts';
 import { processMemory, type ProcessMemory } from './process-memory.ts';
 import type { ProgramName } from './programs.ts';
 import { busiestTask, taskTimes, type TaskTime } from './schedstat.ts';
@@ -51,6 +51,7 @@ export interface Measured {
   readonly ends: Readonly<Record<End, EndResult>>;
   /** What was found with a tester at one end; `packetsPerSecond` is the rate without loss then. */
   readonly zeroLoss?: ZeroLoss;
+  readonly latency?: LatencyStats;
 }
 
 export interface WindowResult {
@@ -172,13 +173,24 @@ async function measure(setting: Setting, benchCase: BenchCase, direction: Direct
 }
 
 /** What there is to do between the two readings of the counters: wait, mostly. */
-async function measureInside(setting: Setting, ends: Ends, direction: Direction): Promise<Pick<Measured, 'zeroLoss'>> {
+async function measureInside(setting: Setting, ends: Ends, direction: Direction): Promise<Pick<Measured, 'zeroLoss' | 'latency'>> {
   const { seconds, signal } = setting;
-  if (direction.tester !== undefined) {
-    return { zeroLoss: await searchZeroLoss(ends[direction.tester], seconds, signal) };
+  const tester = direction.tester === undefined ? undefined : ends[direction.tester];
+  if (tester !== undefined && direction.rate === undefined) {
+    return { zeroLoss: await searchZeroLoss(tester, seconds, signal) };
   }
+  // What was away while the processes were stopped for the distance does not count.
+  await tester?.testpmd.command('clear fwd stats all');
   await sleep(seconds * 1000, undefined, { signal });
-  return {};
+  if (tester === undefined) {
+    return {};
+  }
+  const output = await tester.testpmd.command('show fwd latency');
+  const latency = parseLatency(output, tester.port);
+  if (latency === undefined) {
+    throw new Error(`'show fwd latency' was answered '${output.trim()}'`);
+  }
+  return { latency };
 }
 
 async function distanceWhilePaused(ends: Ends, setting: Setting): Promise<number> {

@@ -9,6 +9,7 @@ export { finishPacketChecksum, insertVlan } from './net/finish-packet.kernel';
 export { finishGathering, gatherPackets } from './net/gather.kernel';
 export { generatePackets, spreadFlows } from './net/generate.kernel';
 export { flowHash, flowLookup } from './net/flow-table.kernel';
+export { recordLatency, stampPackets } from './net/latency.kernel';
 export { lpmLookup } from './net/lpm.kernel';
 export { routePackets } from './net/router.kernel';
 export { markVlan } from './net/mark-vlan.kernel';

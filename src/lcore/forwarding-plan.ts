@@ -3,6 +3,7 @@
  * The session (../cli/session.ts) or launch() makes the plan; the lcores (lcores.ts) carry it out.
  * @module
  */
+import type { Latency } from '../net/latency.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 
 /** One receive queue, the transmit queue its packets leave by, and the lcore that does it. */
@@ -120,6 +121,8 @@ export interface Lcores {
   /** Counters in the order of the plan's streams: live while running, final afterwards, empty before the first start. */
   counters(): readonly StreamCounters[];
   clearCounters(): void;
+  /** What the latency engine recorded, in the order of the plan's streams; undefined with other engines. clearCounters() empties it. */
+  latency(): readonly (Latency | undefined)[];
   /** How often each forwarding lcore slept. */
   sleeps(): readonly LcoreSleeps[];
   /** What lcores print of the packets they move, from now on: 1 received, 2 sent, 3 both, 0 nothing. */

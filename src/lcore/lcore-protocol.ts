@@ -65,6 +65,8 @@ export interface LcoreStream {
   readonly outputs: readonly { readonly port: number; readonly tx: QueueHandle }[];
   /** Arena offset of STREAM_BYTES. */
   readonly area: number;
+  /** Arena offset of a recorder of latencies (src/net/latency-layout.ts); 0: none. */
+  readonly recorder: number;
   /** VLAN tag of what is sent. */
   readonly vlan: number | undefined;
 }

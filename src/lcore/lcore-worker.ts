@@ -8,6 +8,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openQueue, type QueueFunctions, type QueueInterrupt } from '../port/queue-functions.ts';
 import { loadKernels } from '../ring/kernels.ts';
 import { pinThread, threadId } from '../system/cpu.ts';
+import { RECORDER_TIME } from '../net/latency-layout.ts';
 import { Clock } from './clock.ts';
 import { describePackets } from './packet-dump.ts';
 import { Pacer } from './pacer.ts';
@@ -62,6 +63,9 @@ const nothing: QueueFunctions = { burst: () => 0, room: () => 0, interrupt: unde
 /** Milliseconds between two lines about sleeping. */
 const ANNOUNCE_MILLISECONDS = 100;
 
+/** What a u32 counts to. */
+const WORD = 2 ** 32;
+
 let moved = false;
 
 /** Whether a packet was received or sent since the last call. */
@@ -99,6 +103,7 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
   const loads = (plan.retry?.delay ?? 0) * LOADS_A_MICROSECOND;
   const vlan = plan.insertsVlan ? stream.vlan : undefined;
   const rateIndex = (area + STREAM_RATE) >>> 2;
+  const timeIndex = (stream.recorder + RECORDER_TIME) >>> 2;
   const clock = new Clock();
   const pacer = new Pacer(clock.time);
 
@@ -145,6 +150,13 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
     held: area + STREAM_HELD,
     lcore: start.slot,
     context,
+    recorder: stream.recorder,
+    tellTime() {
+      clock.look();
+      const time = clock.time[0] ?? 0;
+      u32[timeIndex] = time;
+      u32[timeIndex + 1] = time / WORD;
+    },
     receive() {
       const count = rx.burst(mbufs, burst);
       if (count !== 0) {

@@ -17,6 +17,8 @@ import {
   TEMPLATE_SEGMENT_LENGTHS,
   TEMPLATE_SEGMENTS,
 } from '../net/generate.kernel.ts';
+import { RECORDER_BYTES, RECORDER_CLEAR, RECORDER_MARK } from '../net/latency-layout.ts';
+import { readLatency, type Latency } from '../net/latency.ts';
 import { CSUM_POOL } from '../net/recompute-checksums.kernel.ts';
 import { ROUTER_LISTS_BYTES } from '../net/router-layout.ts';
 import type { Port } from '../port/port.ts';
@@ -120,7 +122,12 @@ interface Lcore {
 interface RunningStream {
   readonly stream: Stream;
   readonly area: number;
+  /** Of the latency engine; 0 with others. */
+  readonly recorder: number;
 }
+
+/** The engine that records. */
+const RECORDING_ENGINE = 'latency';
 
 export class WorkerLcores implements Lcores {
   readonly forwarding: readonly number[];
@@ -157,7 +164,8 @@ export class WorkerLcores implements Lcores {
   async start(plan: ForwardingPlan): Promise<void> {
     if (this.#running) throw new VirtioError('packet forwarding is already started', { code: 'EBUSY' });
     this.#releaseStreams();
-    const streams = plan.streams.map((stream) => this.#makeStream(stream, plan));
+    const mark = randomInt(1, 0xffff_ffff);
+    const streams = plan.streams.map((stream) => this.#makeStream(stream, plan, mark));
     this.#streams = streams;
     this.#baselines = streams.map(() => COUNTERS.map(() => 0));
     const busy = this.#lcores.filter((lcore) => streams.some(({ stream }) => stream.lcore === lcore.id));
@@ -232,6 +240,14 @@ export class WorkerLcores implements Lcores {
 
   clearCounters(): void {
     this.#baselines = this.#streams.map(({ area }) => COUNTERS.map((counter) => this.#raw(area + STREAM_COUNTERS + counter)));
+    const { u32 } = this.#options.arena.views;
+    for (const { recorder } of this.#streams) {
+      if (recorder !== 0) u32[(recorder + RECORDER_CLEAR) >>> 2] = (u32[(recorder + RECORDER_CLEAR) >>> 2] ?? 0) + 1;
+    }
+  }
+
+  latency(): readonly (Latency | undefined)[] {
+    return this.#streams.map(({ recorder }) => (recorder === 0 ? undefined : readLatency(this.#options.arena.views.u32, recorder)));
   }
 
   sleeps(): readonly LcoreSleeps[] {
@@ -382,14 +398,15 @@ export class WorkerLcores implements Lcores {
     };
   }
 
-  #lcoreStream({ stream, area }: RunningStream): LcoreStream {
-    return { rxPort: stream.rxPort, txPort: stream.txPort, area, vlan: stream.vlan, ...this.#handles(stream) };
+  #lcoreStream({ stream, area, recorder }: RunningStream): LcoreStream {
+    return { rxPort: stream.rxPort, txPort: stream.txPort, area, recorder, vlan: stream.vlan, ...this.#handles(stream) };
   }
 
   /** Lays out a stream's part of the arena: addresses, and the template of the packets that it may have to make. */
-  #makeStream(stream: Stream, plan: ForwardingPlan): RunningStream {
+  #makeStream(stream: Stream, plan: ForwardingPlan, mark: number): RunningStream {
     const { arena, pool, port } = this.#options;
-    const bytes = STREAM_BYTES + (plan.router === undefined ? 0 : ROUTER_LISTS_BYTES);
+    const records = plan.engine === RECORDING_ENGINE;
+    const bytes = STREAM_BYTES + (plan.router === undefined ? 0 : ROUTER_LISTS_BYTES) + (records ? RECORDER_BYTES : 0);
     const area = arena.allocateOwn(bytes, `the stream of port ${String(stream.rxPort)} queue ${String(stream.rxQueue)}`);
     const { u8, u32 } = arena.views;
     const source = port(stream.txPort)?.mac ?? new Uint8Array(6);
@@ -420,7 +437,9 @@ export class WorkerLcores implements Lcores {
       plan.csum?.(stream) ?? { ...defaultCsumSettings, txOffloads: port(stream.txPort)?.configuration?.txOffloads ?? 0 },
     );
     u32[(area + STREAM_CSUM + CSUM_POOL) >>> 2] = pool().offset;
-    return { stream, area };
+    const recorder = records ? area + STREAM_BYTES : 0;
+    if (records) u32[(recorder + RECORDER_MARK) >>> 2] = mark;
+    return { stream, area, recorder };
   }
 
   #releaseStreams(): void {

@@ -9,6 +9,7 @@ import { engineNames } from '../lcore/engines/index.ts';
 import type { ForwardingPlan, LcoreSleeps, SleepSettings, Stream, StreamCounters } from '../lcore/forwarding-plan.ts';
 import { pinOtherThreads, WorkerLcores, type LcoreOptions } from '../lcore/lcores.ts';
 import { planStreams, topologies, type Topology } from '../lcore/streams.ts';
+import type { Latency } from '../net/latency.ts';
 import { parseIpAddress } from '../net/ip-address.ts';
 import { parseMac, type MacAddress } from '../net/mac-address.ts';
 import { Router } from '../net/router.ts';
@@ -47,7 +48,7 @@ export interface LaunchOptions {
   /** Bytes of the segments of packets that `txonly` and `flowgen` make. Default one of 64. */
   readonly txSegments?: readonly number[] | undefined;
   /**
-   * Packets a second that `txonly` and `flowgen` send on each stream, evenly: 1..4294967295; what a pause of more than 0.1 ms held up is
+   * Packets a second that `txonly`, `flowgen` and `latency` send on each stream, evenly: 1..4294967295; what a pause of more than 0.1 ms held up is
    * not made up for (counters(): `unsent`, `late`). 0, the default: as many as the transmit queue takes.
    */
   readonly txRate?: number | undefined;
@@ -264,6 +265,7 @@ export class LaunchedLcores implements AsyncDisposable {
   #finish = (): void => undefined;
   #fail = (_error: Error): void => undefined;
   #last: readonly StreamCounters[] | undefined;
+  #lastLatency: readonly (Latency | undefined)[] | undefined;
 
   private constructor(environment: Environment, ports: readonly PacketPort[], streams: readonly Stream[], slots: readonly number[]) {
     this.environment = environment;
@@ -334,6 +336,11 @@ export class LaunchedLcores implements AsyncDisposable {
     return this.#stopping === undefined ? (this.#lcores?.sleeps() ?? []) : [];
   }
 
+  /** What the engine `latency` recorded, a stream each, in the order of counters(): live while running, final afterwards; empty with other engines. */
+  latency(): readonly Latency[] {
+    return (this.#lastLatency ?? this.#lcores?.latency() ?? []).flatMap((latency) => latency ?? []);
+  }
+
   /** Another `txRate`, from now on. Throws RangeError for one that cannot be. */
   setTxRate(rate: number): void {
     this.#lcores?.setTxRate(checkedRate(rate));
@@ -368,6 +375,7 @@ export class LaunchedLcores implements AsyncDisposable {
     try {
       await this.#lcores?.stop();
       this.#last = this.#lcores?.counters() ?? [];
+      this.#lastLatency = this.#lcores?.latency() ?? [];
       await this.#lcores?.close();
     } finally {
       this.#router?.close();
@@ -389,7 +397,7 @@ export class LaunchedLcores implements AsyncDisposable {
  * await using cores = await launch(new URL('./engine.ts', import.meta.url), { lcores: [1, 2], ports: [a, b] });
  * ```
  * @param engine a module whose export `engine` is a ForwardingEngine (URL or path; TypeScript where Node or tsx reads it), or
- * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen, csum, icmpecho, l3fwd
+ * the name of one that is here: io, mac, macswap, 5tswap, rxonly, txonly, flowgen, csum, icmpecho, latency, l3fwd
  * @throws RangeError for lcores, ports or numbers that cannot be; VirtioError EINVAL for an engine that is not known, ENOENT for a
  * file that is not there, EIO when the engine fails to load or to begin, ENETDOWN for a
  * port that is not started, EBUSY for one that other lcores have

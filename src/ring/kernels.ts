@@ -18,6 +18,7 @@ import * as finishPacket from '../net/finish-packet.kernel.ts';
 import * as gather from '../net/gather.kernel.ts';
 import * as flowTable from '../net/flow-table.kernel.ts';
 import * as generate from '../net/generate.kernel.ts';
+import * as latency from '../net/latency.kernel.ts';
 import * as lpm from '../net/lpm.kernel.ts';
 import * as markVlan from '../net/mark-vlan.kernel.ts';
 import * as recompute from '../net/recompute-checksums.kernel.ts';
@@ -121,6 +122,8 @@ export interface Kernels {
   readonly answerRequests: (mbufs: number, count: number, mac: number, lcore: number) => number;
   readonly generatePackets: (template: number, lcore: number, to: number, count: number) => number;
   readonly spreadFlows: (template: number, mbufs: number, count: number) => void;
+  readonly stampPackets: (recorder: number, mbufs: number, count: number) => void;
+  readonly recordLatency: (recorder: number, mbufs: number, count: number) => void;
   readonly flowHash: (key: number) => number;
   readonly flowLookup: (table: number, key: number) => number;
   readonly lpmLookup: (table: number, address: number, bytes: number) => number;
@@ -154,6 +157,7 @@ const javascript: Kernels = {
   ...gather,
   ...flowTable,
   ...generate,
+  ...latency,
   ...lpm,
   ...recompute,
   ...router,

@@ -3,7 +3,7 @@ import { ALL_DIRECTIONS, baselineOf, CASES, directionsOf, DIRECTIONS, PAIRINGS, 
 import { refusalIn } from '../../bench/ends.ts';
 import { matrixCases, PACKET_SIZES, PATHS, QUEUE_SIZES, TESTS } from '../../bench/matrix.ts';
 import { benchCommand, parseOptions } from '../../bench/options.ts';
-import { parseRate } from '../../bench/port-stats.ts';
+import { parseLatency, parseRate } from '../../bench/port-stats.ts';
 import { search } from '../../bench/zero-loss.ts';
 
 function parse(...args: string[]): ReturnType<typeof parseOptions> {
@@ -86,6 +86,23 @@ testpmd: No probed ethernet devices
 `;
   expect(refusalIn(output)).toBe('virtio_user_dev_init(): feature not supported');
   expect(refusalIn('EAL: Detected NUMA nodes: 1\nConfiguring Port 0 (socket 0)\n')).toBeUndefined();
+});
+
+it('latencies are read as our testpmd prints them', () => {
+  const output = `Latency on RX Port=0/Queue=0, TX Port=0/Queue=0
+  TX-packets: 100 RX-packets: 88 RX-others: 2 TX-unsent: 7 TX-late: 3
+  microseconds: p50: 1.000 p99.999: 3.500 max: 12345.678
+`;
+  expect(parseLatency(output)).toEqual({
+    sent: 100,
+    packets: 88,
+    others: 2,
+    unsent: 7,
+    late: 3,
+    microseconds: { p50: 1, 'p99.999': 3.5, max: 12345.678 },
+  });
+  expect(parseLatency(output, 1)).toBeUndefined();
+  expect(parseLatency('Bad arguments\n')).toBeUndefined();
 });
 
 describe('the search for a rate without loss', () => {

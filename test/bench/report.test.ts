@@ -86,6 +86,19 @@ describe('rows', () => {
     expect(tableRows(windows, cases)).toMatchObject([{ pairing: 'ours-ours', against: 'ours-dpdk', ratio: 1.5 }]);
   });
 
+  it('show a time for each percentile of a latency, the shorter one as the better', () => {
+    const cases: BenchCase[] = [{ name: 'l', title: '', segments: [64], unit: 'us', directions: ['latency-vhost'] }];
+    const windows = (['ours-ours', 'ours-dpdk'] as const).map((pairing, index): WindowResult => {
+      const latency = { sent: 9, packets: 9, others: 0, unsent: 0, late: 0, microseconds: { p50: 1 + index, 'p99.99': 4, max: 8 } };
+      return { ...window(pairing, 1), case: 'l', direction: 'latency-vhost', measured: measured({ latency }) };
+    });
+    expect(tableRows(windows, cases).map(({ direction, rate, ratio }) => [direction, rate.median, ratio])).toEqual([
+      ['latency, vhost returns, p50', 1, 2],
+      ['latency, vhost returns, p99.99', 4, 1],
+      ['latency, vhost returns, max', 8, 1],
+    ]);
+  });
+
   it('show the best path of each in a cell of the matrix', () => {
     const cell = (path: string, unit: BenchCase['unit']): BenchCase => ({ name: `${path}/256/64/loop`, title: '', segments: [64], unit });
     const rates = { split: [30, 20], packed: [25, 28] } as const;

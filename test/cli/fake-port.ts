@@ -2,6 +2,7 @@
  * Ports and lcores in memory: what a session can be tried on without rings.
  */
 import type { CsumSettings, ForwardingPlan, Lcores, Stream, StreamCounters } from '../../src/lcore/forwarding-plan.ts';
+import type { Latency } from '../../src/net/latency.ts';
 import type { MacAddress } from '../../src/net/mac-address.ts';
 import { formatMac, parseMac } from '../../src/net/mac-address.ts';
 import type {
@@ -298,6 +299,12 @@ export class FakeLcores implements Lcores {
 
   setVerbose(level: number): void {
     this.verbose = level;
+  }
+
+  recorded: readonly (Latency | undefined)[] = [];
+
+  latency(): readonly (Latency | undefined)[] {
+    return this.recorded;
   }
 
   sleeps(): [] {

@@ -9,7 +9,7 @@ import type { Port } from '../../src/port/port.ts';
 import { VirtioError } from '../../src/system/error.ts';
 import { FakeLcores, FakePort } from './fake-port.ts';
 
-export const engines = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap'];
+export const engines = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap', 'latency'];
 
 export interface FakeSession {
   readonly session: Session;

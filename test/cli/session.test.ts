@@ -375,3 +375,24 @@ describe('the rate of generators', () => {
     expect(await run('set txrate 4294967296')).toBe('Bad arguments\n');
   });
 });
+
+describe('latency', () => {
+  it('is shown for each stream of the engine that records it', async () => {
+    const { run, lcores } = await fakeSession();
+    const bad = 'No latency recorded: start with "set fwd latency"\n';
+    expect(await run('show fwd latency')).toBe(bad);
+    await run('start');
+    lcores.recorded = [undefined, undefined];
+    expect(await run('show fwd latency')).toBe(bad);
+    lcores.current = [
+      { rxPackets: 90, txPackets: 100, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 7, late: 3 },
+      { rxPackets: 0, txPackets: 0, dropped: 0, noMbuf: 0, badIp: 0, badTransport: 0, unsent: 0, late: 0 },
+    ];
+    const percentiles = [50, 90, 99, 99.9, 99.99, 99.999].map((percent, index) => ({ percent, nanoseconds: 1000 + 500 * index }));
+    lcores.recorded = [{ packets: 88, others: 2, percentiles, longest: 12_345_678 }, undefined];
+    expect(await run('show fwd latency')).toBe(`Latency on RX Port=0/Queue=0, TX Port=1/Queue=0
+  TX-packets: 100 RX-packets: 88 RX-others: 2 TX-unsent: 7 TX-late: 3
+  microseconds: p50: 1.000 p90: 1.500 p99: 2.000 p99.9: 2.500 p99.99: 3.000 p99.999: 3.500 max: 12345.678
+`);
+  });
+});

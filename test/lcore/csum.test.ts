@@ -58,6 +58,8 @@ describe('the csum engine', () => {
         ring.kernels.packetsFree(mbufs, count, 0);
       },
       room: (wanted) => wanted,
+      recorder: 0,
+      tellTime: () => undefined,
       due: (most) => most,
       spend: () => undefined,
       countNoMbuf: () => undefined,

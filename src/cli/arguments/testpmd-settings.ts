@@ -7,7 +7,7 @@ import type { CaptureWish } from '../../port/capture-options.ts';
 import { TX_OFFLOAD_MBUF_FAST_FREE } from '../../port/offloads.ts';
 import { RSS_IP } from '../../port/rss.ts';
 
-export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap'] as const;
+export const FORWARD_MODES = ['io', 'mac', 'macswap', 'flowgen', 'rxonly', 'txonly', 'csum', 'icmpecho', '5tswap', 'latency'] as const;
 
 export const EVENT_NAMES = [
   'unknown',

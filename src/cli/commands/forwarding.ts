@@ -41,7 +41,11 @@ function setEngine(session: Session, name: string, retry: boolean): void {
   }
 }
 
-const engine = text('engine', '(io|mac|macswap|rxonly|txonly|flowgen|csum|icmpecho|5tswap|./engine.ts)', (session) => session.engines);
+const engine = text(
+  'engine',
+  '(io|mac|macswap|rxonly|txonly|flowgen|csum|icmpecho|5tswap|latency|./engine.ts)',
+  (session) => session.engines,
+);
 
 export const forwardingCommands: readonly Command[] = [
   command('control', [word('start')], 'Forwards packets as configured.', (session) => session.forwarding.start(0)),
@@ -244,6 +248,14 @@ export const forwardingCommands: readonly Command[] = [
     'The rate of set txrate, and packets given up because there was no room or no time for them.',
     (session) => {
       session.forwarding.showRate();
+    },
+  ),
+  command(
+    'display',
+    [word('show'), word('fwd'), word('latency')],
+    'How long the packets of set fwd latency were away. Ours: DPDK has no such command.',
+    (session) => {
+      session.forwarding.showLatency();
     },
   ),
   command('display', [word('clear'), word('fwd'), word('stats'), word('all')], 'Counts from 0 again.', (session) => {

@@ -15,7 +15,7 @@ export const olderEngineNames: Readonly<Record<string, { readonly engine: string
 };
 
 /** Engines that make the packets they send. */
-const generators: readonly string[] = ['txonly', 'flowgen'];
+const generators: readonly string[] = ['txonly', 'flowgen', 'latency'];
 
 export function makesPackets(engine: string): boolean {
   return generators.includes(engine);

@@ -18,6 +18,7 @@ import type { RetryParameters } from '../display/forward-configuration.ts';
 import { forwardStatisticsText, rateText } from '../display/forward-statistics.ts';
 import type { PortForwardStatistics } from '../display/forward-statistics.ts';
 import type { Lcores, Stream, StreamCounters } from '../../lcore/forwarding-plan.ts';
+import { latencyText } from '../display/latency.ts';
 import type { Csum } from './csum.ts';
 import { answersItself, insertsVlan, makesPackets, planEngine } from './engines.ts';
 import { reason } from './errno-text.ts';
@@ -494,6 +495,18 @@ export class Forwarding {
         this.#counters().map(({ stream, ...counters }) => ({ stream, counters })),
       ),
     );
+  }
+
+  /** What the latency engine recorded. */
+  showLatency(): void {
+    const { output, lcores } = this.#context;
+    const recorded = this.#runStreams.length === 0 ? [] : lcores.latency();
+    const streams = this.#counters().flatMap(({ stream, ...counters }, index) => {
+      const latency = recorded[index];
+      return latency === undefined ? [] : [{ stream, counters, latency }];
+    });
+    if (streams.length === 0) output.warn('No latency recorded: start with "set fwd latency"');
+    else output.print(latencyText(streams));
   }
 
   clearStatistics(): void {

@@ -37,6 +37,10 @@ export interface EngineStream {
   /** Arena offset of the router (src/net/router-layout.ts), and of room for its lists of packets by output; 0 without one. */
   readonly router: number;
   readonly lists: number;
+  /** Arena offset of the recorder of the latency engine (src/net/latency-layout.ts); 0 with others. */
+  readonly recorder: number;
+  /** Looks at the clock, and tells the recorder. */
+  tellTime(): void;
   /** Receives a burst into `mbufs` and counts it. */
   receive(): number;
   /** Sends the first `count` of `mbufs`, tries again where the plan says so, drops the rest, and counts. */

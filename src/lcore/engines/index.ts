@@ -12,12 +12,13 @@ import { flowgen } from './flowgen.ts';
 import { icmpecho } from './icmpecho.ts';
 import { io } from './io.ts';
 import { l3fwd } from './l3fwd.ts';
+import { latency } from './latency.ts';
 import { mac } from './mac.ts';
 import { macswap } from './macswap.ts';
 import { rxonly } from './rxonly.ts';
 import { txonly } from './txonly.ts';
 
-const engines: readonly ForwardingEngine[] = [io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, fiveTupleSwap];
+const engines: readonly ForwardingEngine[] = [io, mac, macswap, flowgen, rxonly, txonly, csum, icmpecho, fiveTupleSwap, latency];
 
 /** Engines that need more than streams: testpmd has no use for them. */
 const routingEngines: readonly ForwardingEngine[] = [l3fwd];
