@@ -33,6 +33,7 @@ export type { EngineStream, ForwardingEngine } from './lcore/engines/engine.ts';
 export type { LcoreSleeps, StreamCounters } from './lcore/forwarding-plan.ts';
 export type { Topology } from './lcore/streams.ts';
 export { parseEthernet, type EthernetHeader } from './net/ethernet.ts';
+export type { Latency } from './net/latency.ts';
 export { formatMac, parseMac, type MacAddress } from './net/mac-address.ts';
 export type { Router } from './net/router.ts';
 export type { Capture, CaptureDirection, CaptureOptions, CaptureStatistics } from './port/capture.ts';
