@@ -9,7 +9,7 @@ import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../b
 import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
 import { withPrerequisites } from '../backend/feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
-import { RING_FEATURES, ringBits } from '../backend/ring-features.ts';
+import { drivenFeatures, RING_FEATURES, ringBits } from '../backend/ring-features.ts';
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_IN_ORDER,
@@ -564,7 +564,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #acceptedFeatures(offer: DeviceOffer): bigint {
-    return withPrerequisites(offer.features & this.#wantedFeatures(), this.#provided);
+    return withPrerequisites(drivenFeatures(offer.features & this.#wantedFeatures()), this.#provided);
   }
 
   /** Where the device has no control queue that is reached through the backend, the backend's own stands in for it. */
