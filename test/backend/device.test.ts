@@ -119,12 +119,19 @@ describe('the vhost-user back-end', () => {
     expect(driver.usedIndex(1)).toBe(1);
     expect(bench.offer(port)).toBe(false);
     await driver.send(Request.SET_VRING_ENABLE, ringState(1, 1));
+    await settled(driver);
+    // who waits for the link may send at once
+    expect(port.link().up).toBe(false);
     await driver.send(Request.SET_VRING_ENABLE, ringState(0, 1));
     await settled(driver);
+    expect(port.link().up).toBe(true);
     driver.sendPacket(frame(61));
     expect(receive()).toEqual([frame(61)]);
     expect(bench.offer(port)).toBe(true);
     expect(events.filter(({ type }) => type === 'queue_state')).toHaveLength(2);
+    await driver.send(Request.SET_VRING_ENABLE, ringState(0, 0));
+    await settled(driver);
+    expect(port.link().up).toBe(true);
   });
 
   it('enables rings from the start when protocol features were not negotiated', async () => {

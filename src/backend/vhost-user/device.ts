@@ -597,8 +597,10 @@ export class VhostUserDevice {
     for (const [vring, queue] of stopped) if (queue !== undefined) vring.base = queue.nextAvailable;
   }
 
+  /** The link comes up with rings that are enabled, or what is sent at once would be discarded; it stays up when they are disabled. */
   #updateLink(): void {
-    const up = this.#vrings[0]?.attached === true && this.#vrings[1]?.attached === true;
+    const pair = this.#vrings.slice(0, 2);
+    const up = pair.length === 2 && pair.every(({ attached, enabled }) => attached && (enabled || this.#linkUp));
     if (up === this.#linkUp) return;
     this.#linkUp = up;
     this.#options.onLink(up);
