@@ -31,12 +31,22 @@ interface Range {
   readonly end: bigint;
   /** Arena offset of the first byte. */
   readonly offset: number;
+  /** Both words of the start, and the length: a table is written far more often than a range is made. */
+  readonly low: number;
+  readonly high: number;
+  readonly bytes: number;
 }
+
+function makeRange(start: bigint, end: bigint, offset: number): Range {
+  return { start, end, offset, low: Number(start & 0xffff_ffffn), high: Number(start >> 32n), bytes: Number(end - start) };
+}
+
+const NOTHING = makeRange(0n, 0n, 0);
 
 function join(left: Range | undefined, right: Range | undefined): Range | undefined {
   if (left === undefined || right === undefined) return undefined;
-  if (left.end !== right.start || left.offset + Number(left.end - left.start) !== right.offset) return undefined;
-  return right.end - left.start > SIZE_LIMIT ? undefined : { start: left.start, end: right.end, offset: left.offset };
+  if (left.end !== right.start || left.offset + left.bytes !== right.offset) return undefined;
+  return right.end - left.start > SIZE_LIMIT ? undefined : makeRange(left.start, right.end, left.offset);
 }
 
 export class TranslationTable {
@@ -59,7 +69,7 @@ export class TranslationTable {
       this.#ranges.splice(this.#victim, 1);
     }
     const at = this.#after(start);
-    let range: Range = { start, end: start + bytes, offset };
+    let range: Range = makeRange(start, start + bytes, offset);
     const left = join(this.#ranges[at - 1], range);
     range = left ?? range;
     const right = join(range, this.#ranges[at]);
@@ -77,8 +87,8 @@ export class TranslationTable {
     for (; last < this.#ranges.length; last++) {
       const range = this.#ranges[last];
       if (range === undefined || range.start >= end) break;
-      if (range.start < start) kept.push({ ...range, end: start });
-      if (range.end > end) kept.push({ start: end, end: range.end, offset: range.offset + Number(end - range.start) });
+      if (range.start < start) kept.push(makeRange(range.start, start, range.offset));
+      if (range.end > end) kept.push(makeRange(end, range.end, range.offset + Number(end - range.start)));
     }
     if (last === first) return false;
     // a hole in the middle makes two of one
@@ -110,19 +120,16 @@ export class TranslationTable {
 
   /** Writes it for the kernels. @param readable arena offset of the table of what may be read */
   write(u32: Uint32Array, table: number, permission: number, readable: number): void {
-    const entry = (index: number, { start, end, offset }: Range): void => {
-      const at = table + REGION_FIRST + index * REGION_BYTES;
-      u32[(at + REGION_GUEST_LOW) >>> 2] = Number(start & 0xffff_ffffn);
-      u32[(at + REGION_GUEST_HIGH) >>> 2] = Number(start >> 32n);
-      u32[(at + REGION_SIZE) >>> 2] = Number(end - start);
-      u32[(at + REGION_OFFSET) >>> 2] = offset;
+    let at = (table + REGION_FIRST) >>> 2;
+    const entry = ({ low, high, bytes, offset }: Range): void => {
+      u32[at + (REGION_GUEST_LOW >>> 2)] = low;
+      u32[at + (REGION_GUEST_HIGH >>> 2)] = high;
+      u32[at + (REGION_SIZE >>> 2)] = bytes;
+      u32[at + (REGION_OFFSET >>> 2)] = offset;
+      at += REGION_BYTES >>> 2;
     };
-    let longest: Range = { start: 0n, end: 0n, offset: 0 };
-    for (const [index, range] of this.#ranges.entries()) {
-      entry(index + 1, range);
-      if (range.end - range.start > longest.end - longest.start) longest = range;
-    }
-    entry(0, longest);
+    entry(this.#ranges.reduce((longest, range) => (range.bytes > longest.bytes ? range : longest), NOTHING));
+    for (const range of this.#ranges) entry(range);
     u32[table >>> 2] = this.#ranges.length + 1;
     u32[(table + REGIONS_PERMISSION) >>> 2] = permission;
     u32[(table + REGIONS_READABLE) >>> 2] = readable;

@@ -26,13 +26,12 @@ import { basicExtended, notifications, queueBasics, queueDetails } from './stati
 
 /** Keys of DPDK's net_vhost that ask for what is not there yet, and why. */
 const UNSUPPORTED = {
-  'iommu-support': 'addresses behind a virtual IOMMU',
   'postcopy-support': 'post-copy live migration',
   'linear-buffer': 'a promise never to chain mbufs',
   'ext-buffer': 'external buffers',
   'legacy-ol-flags': "the old offload flags' meaning",
 } as const;
-const KEYS = ['iface', 'queues', 'client', 'tso', ...Object.keys(UNSUPPORTED)];
+const KEYS = ['iface', 'queues', 'client', 'tso', 'iommu-support', ...Object.keys(UNSUPPORTED)];
 const QUEUE_PAIR_LIMIT = 128;
 
 interface VhostPortOptions {
@@ -43,6 +42,7 @@ interface VhostPortOptions {
   readonly client: boolean;
   readonly queuePairs: number;
   readonly segmentation: boolean;
+  readonly iommu: boolean;
 }
 
 const RX_OFFLOADS = RX_OFFLOAD_VLAN_STRIP | RX_OFFLOAD_UDP_CKSUM | RX_OFFLOAD_TCP_CKSUM;
@@ -72,6 +72,7 @@ class VhostPort extends BasePort<DeviceQueue> {
       client: options.client,
       queuePairs: options.queuePairs,
       segmentation: options.segmentation,
+      iommu: options.iommu,
       // ring 2n is the driver's receive queue n: what this port transmits
       queue: (ring) => ((ring & 1) === 0 ? this.txQueue(ring >> 1) : this.rxQueue(ring >> 1)),
       gracePeriod: context.gracePeriod,
@@ -155,6 +156,7 @@ function create(context: PortContext, id: number, devargs: Devargs): Promise<Vho
     client: args.flag('client', false),
     queuePairs: args.unsigned('queues', { min: 1, max: QUEUE_PAIR_LIMIT, default: 1 }),
     segmentation: args.flag('tso', false),
+    iommu: args.flag('iommu-support', false),
   };
   return Promise.resolve(new VhostPort(context, options));
 }

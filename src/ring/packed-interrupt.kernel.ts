@@ -6,7 +6,7 @@
 import { atomicStore32, ld32 } from '../memory/access.ts';
 import { EVENT_DISABLE, EVENT_ENABLE } from './packed-layout.ts';
 import { descriptorAt, isAvailable, isUsed, loadWord } from './packed-ring.kernel.ts';
-import { QUEUE_STOPPED, Q_AVAILABLE, Q_BATCH, Q_FREE, Q_HANDLED, Q_SIZE, Q_STATE, Q_USED } from './queue-layout.ts';
+import { QUEUE_STOPPED, Q_AVAILABLE, Q_BATCH, Q_FREE, Q_HANDLED, Q_MISS, Q_SIZE, Q_STATE, Q_USED } from './queue-layout.ts';
 
 /** Driver: asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
 export function packedDriverArm(queue: u32): u32 {
@@ -28,6 +28,8 @@ export function packedDriverDisarm(queue: u32): void {
 export function packedDeviceArm(queue: u32): u32 {
   if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   atomicStore32(ld32(queue + Q_USED), EVENT_ENABLE << 16);
+  // as in splitDeviceArm
+  if (ld32(queue + Q_MISS) !== 0) return 1;
   const position: u32 = ld32(queue + Q_HANDLED);
   return isAvailable(loadWord(descriptorAt(queue, position)), position) === 0 ? 1 : 0;
 }

@@ -57,10 +57,11 @@ export const Feature = {
   RING_INDIRECT_DESC: 1n << 28n,
   PROTOCOL_FEATURES: 1n << 30n,
   VERSION_1: 1n << 32n,
+  ACCESS_PLATFORM: 1n << 33n,
   IN_ORDER: 1n << 35n,
 } as const;
 
-export const ProtocolFeature = { MQ: 1n << 0n, REPLY_ACK: 1n << 3n, STATUS: 1n << 16n } as const;
+export const ProtocolFeature = { MQ: 1n << 0n, REPLY_ACK: 1n << 3n, BACKEND_REQ: 1n << 5n, STATUS: 1n << 16n } as const;
 
 export interface MemoryRegion {
   readonly guest: bigint;
@@ -111,4 +112,23 @@ export function memoryTable(regions: readonly MemoryRegion[], count = regions.le
 
 export function memoryRegion({ guest, size, user, offset }: MemoryRegion): Buffer {
   return Buffer.concat([u64(guest), u64(size), u64(user), u64(offset)]);
+}
+
+export const IotlbType = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
+
+/** struct vhost_iotlb_msg. */
+export function iotlbMessage({
+  type,
+  address,
+  size = 0n,
+  user = 0n,
+  permission = 0,
+}: {
+  readonly type: number;
+  readonly address: bigint;
+  readonly size?: bigint;
+  readonly user?: bigint;
+  readonly permission?: number;
+}): Buffer {
+  return Buffer.concat([u64(address), u64(size), u64(user), Uint8Array.of(permission, type, 0, 0, 0, 0, 0, 0)]);
 }

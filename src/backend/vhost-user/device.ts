@@ -11,7 +11,7 @@ import type { Arena } from '../../memory/arena.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
 import { POSITION_START } from '../../ring/packed-layout.ts';
 import { Q_INTERRUPT_FD, Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
-import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, packedRingBytes, splitRingBytes, type DeviceQueue } from '../../ring/virtqueue.ts';
+import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
 import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
@@ -21,6 +21,7 @@ import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
 import { RING_FEATURES, ringBits } from '../ring-features.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_ANY_LAYOUT,
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_RING_PACKED,
@@ -35,13 +36,16 @@ import {
 } from '../virtio-features.ts';
 import type { VhostUserConnection } from './connection.ts';
 import { VhostUserEndpoint } from './endpoint.ts';
+import { Iotlb, rangeEnd } from './iotlb.ts';
 import {
+  decodeIotlbMessage,
   decodeMemoryTable,
   decodeSingleRegion,
   decodeVringAddress,
   encodeU64,
   encodeVringState,
   FLAG_REPLY,
+  IOTLB,
   NO_FD,
   PROTOCOL_F,
   REGIONS_PER_TABLE,
@@ -50,6 +54,7 @@ import {
   type Message,
   type VringAddress,
 } from './messages.ts';
+import { partsTouch, ringParts, type RingPart } from './ring-parts.ts';
 
 /** Segmentation that the front-end may leave to this back-end; offered on demand (tso=1 of net_vhost). */
 export const DEVICE_SEGMENTATION_FEATURES = HOST_TCP_FEATURES | VIRTIO_NET_F_HOST_USO;
@@ -88,6 +93,8 @@ export interface VhostUserDeviceOptions {
   readonly queuePairs: number;
   /** Offer DEVICE_SEGMENTATION_FEATURES. */
   readonly segmentation: boolean;
+  /** Offer VIRTIO_F_ACCESS_PLATFORM: addresses may be those of an IOMMU, for which the front-end is asked. Default false. */
+  readonly iommu?: boolean;
   /** The queue behind a ring number: even ones are the driver's receive queues. Undefined while the port has none. */
   readonly queue: (ring: number) => DeviceQueue | undefined;
   /** Resolves when no lcore is still inside a kernel call that began before. */
@@ -106,6 +113,8 @@ interface Vring {
   enabled: boolean;
   /** The ring's parts have been found in the peer's memory since it was started. */
   attached: boolean;
+  /** Attached, and its parts have to be found again: an IOMMU has taken them back. */
+  displaced: boolean;
   running: boolean;
   kick: number;
   call: number;
@@ -120,6 +129,7 @@ function newVring(): Vring {
     started: false,
     enabled: false,
     attached: false,
+    displaced: false,
     running: false,
     kick: -1,
     call: -1,
@@ -130,6 +140,8 @@ function newVring(): Vring {
 export class VhostUserDevice {
   readonly #options: VhostUserDeviceOptions;
   readonly #memory: PeerMemory;
+  /** Undefined: not offered. */
+  readonly #iotlb: Iotlb | undefined;
   readonly #vrings: readonly Vring[];
   readonly #endpoint: VhostUserEndpoint;
   /** Messages are handled one after the other, though handling one may wait for lcores. */
@@ -165,6 +177,7 @@ export class VhostUserDevice {
     });
     if (!options.client) this.#endpoint.listen();
     this.#memory = new PeerMemory(options.arena, this.#endpoint.peer);
+    if (options.iommu === true) this.#iotlb = this.#makeIotlb();
     this.#faults = options.arena.peerFaults;
     this.#faultWatch = setInterval(() => {
       this.#lookForFaults();
@@ -177,7 +190,20 @@ export class VhostUserDevice {
   }
 
   get #offered(): bigint {
-    return DEVICE_FEATURES | (this.#options.segmentation ? DEVICE_SEGMENTATION_FEATURES : 0n);
+    return (
+      DEVICE_FEATURES |
+      (this.#options.segmentation ? DEVICE_SEGMENTATION_FEATURES : 0n) |
+      (this.#iotlb === undefined ? 0n : VIRTIO_F_ACCESS_PLATFORM)
+    );
+  }
+
+  get #offeredProtocol(): number {
+    return DEVICE_PROTOCOL_FEATURES | (this.#iotlb === undefined ? 0 : PROTOCOL_F.BACKEND_REQ);
+  }
+
+  /** The IOTLB, when the addresses of rings and buffers are those of an IOMMU. */
+  get #translations(): Iotlb | undefined {
+    return (this.#features & VIRTIO_F_ACCESS_PLATFORM) === 0n ? undefined : this.#iotlb;
   }
 
   get linkUp(): boolean {
@@ -223,6 +249,7 @@ export class VhostUserDevice {
     this.#endpoint.close();
     await this.#enqueue(async () => {
       await this.#forgetPeer();
+      this.#iotlb?.close();
       this.#memory.close();
     });
   }
@@ -267,6 +294,7 @@ export class VhostUserDevice {
       queue?.set(Q_NOTIFY_FD, NO_DESCRIPTOR);
       queue?.set(Q_INTERRUPT_FD, NO_DESCRIPTOR);
     }
+    await this.#iotlb?.forgetPeer();
     this.#memory.clear();
     this.#features = 0n;
     this.#protocolFeatures = 0;
@@ -320,10 +348,10 @@ export class VhostUserDevice {
         await this.#setFeatures(readU64(payload));
         return false;
       case REQUEST.GET_PROTOCOL_FEATURES:
-        return reply(encodeU64(BigInt(DEVICE_PROTOCOL_FEATURES)));
+        return reply(encodeU64(BigInt(this.#offeredProtocol)));
       case REQUEST.SET_PROTOCOL_FEATURES: {
         const features = readU64(payload);
-        if ((features & ~BigInt(DEVICE_PROTOCOL_FEATURES)) !== 0n)
+        if ((features & ~BigInt(this.#offeredProtocol)) !== 0n)
           throw new Error(`protocol features 0x${features.toString(16)} were not offered`);
         this.#protocolFeatures = Number(features);
         return false;
@@ -463,6 +491,17 @@ export class VhostUserDevice {
         this.#options.onQueueState(ring, enabled);
         return false;
       }
+      case REQUEST.SET_BACKEND_REQ_FD: {
+        if (this.#iotlb === undefined || (this.#protocolFeatures & PROTOCOL_F.BACKEND_REQ) === 0)
+          throw new Error('a back-end channel was not negotiated');
+        const [fd] = descriptors.splice(0, 1);
+        if (fd === undefined) throw new Error('the file descriptor is missing');
+        this.#iotlb.setChannel(fd);
+        return false;
+      }
+      case REQUEST.IOTLB_MSG:
+        await this.#translate(payload);
+        return false;
       default:
         throw new Error('not supported by this back-end, and not offered');
     }
@@ -475,7 +514,10 @@ export class VhostUserDevice {
     // the control queue is the front-end's
     const effective = takeAccepted(features, VIRTIO_NET_F_CTRL_VQ);
     await this.#stopRings(this.#vrings);
+    // the same numbers mean other places
+    if (((this.#features ^ effective) & VIRTIO_F_ACCESS_PLATFORM) !== 0n) for (const vring of this.#vrings) vring.attached = false;
     this.#features = effective;
+    this.#iotlb?.setInUse(this.#translations !== undefined);
     // without protocol features there is no SET_VRING_ENABLE: rings are enabled from the start
     if ((features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n) for (const vring of this.#vrings) vring.enabled = true;
     this.#updateAll();
@@ -496,11 +538,91 @@ export class VhostUserDevice {
   async #changeMemory(change: () => void): Promise<void> {
     await this.#stopRings(this.#vrings);
     change();
+    await this.#translations?.clear();
     for (const [ring, vring] of this.#vrings.entries()) {
       // the same rings at other offsets; the front-end does not send their addresses again
-      if (vring.attached) vring.attached = this.#pointAt(ring, false);
+      if (!vring.attached) continue;
+      if (this.#translations === undefined) vring.attached = this.#pointAt(ring, false);
+      else vring.displaced = true;
     }
     this.#updateAll();
+  }
+
+  #makeIotlb(): Iotlb {
+    const { arena, gracePeriod, log } = this.#options;
+    return new Iotlb({
+      arena,
+      peer: this.#endpoint.peer,
+      memory: this.#memory,
+      queues: () => this.#queues(),
+      gracePeriod,
+      onRetry: () => void this.#enqueue(() => this.#tryWaiting()),
+      log,
+    });
+  }
+
+  *#queues(): Generator<readonly [ring: number, queue: DeviceQueue]> {
+    for (let ring = 0; ring < this.#vrings.length; ring++) {
+      const queue = this.#options.queue(ring);
+      if (queue !== undefined) yield [ring, queue];
+    }
+  }
+
+  /** Starts rings that waited for translations, or asks for those once more. */
+  #tryWaiting(): Promise<void> {
+    const { connection } = this.#endpoint;
+    if (this.#translations === undefined || connection === undefined) return Promise.resolve();
+    try {
+      this.#updateWaiting();
+    } catch (cause) {
+      const text = cause instanceof Error ? cause.message : String(cause);
+      this.#endpoint.fail(connection, new VirtioError(`${this.#endpoint.peer} ${text}; connection closed`, { code: 'EPROTO', cause }));
+    }
+    return Promise.resolve();
+  }
+
+  /** IOTLB_MSG: a translation comes or goes. Rings whose parts are concerned stop until they are found again. */
+  async #translate(payload: Buffer): Promise<void> {
+    const iotlb = this.#translations;
+    if (iotlb === undefined) throw new Error('VIRTIO_F_ACCESS_PLATFORM was not negotiated');
+    const message = decodeIotlbMessage(payload);
+    if (message === undefined) throw new Error(`${String(payload.length)} bytes of 32`);
+    const { type, address, size } = message;
+    const end = rangeEnd(address, size);
+    const concerned = this.#vrings.filter((vring) => vring.attached && partsTouch(this.#parts(vring), address, end));
+    switch (type) {
+      case IOTLB.UPDATE:
+        await iotlb.update(message);
+        await this.#displace(concerned.filter((vring) => this.#moved(vring, iotlb)));
+        break;
+      case IOTLB.INVALIDATE:
+        await this.#displace(concerned);
+        await iotlb.invalidate(address, size);
+        break;
+      default:
+        throw new Error(`type ${String(type)} is neither UPDATE nor INVALIDATE`);
+    }
+    this.#updateWaiting();
+  }
+
+  #updateWaiting(): void {
+    for (const [ring, vring] of this.#vrings.entries()) if (!vring.attached || vring.displaced) this.#update(ring);
+  }
+
+  async #displace(vrings: readonly Vring[]): Promise<void> {
+    for (const vring of vrings) vring.displaced = true;
+    await this.#stopRings(vrings);
+  }
+
+  #parts({ address, size }: Vring): readonly RingPart[] {
+    return address === undefined ? [] : ringParts(address, size, this.#packed);
+  }
+
+  /** Whether a part of an attached ring is not any more where the queue has it. */
+  #moved(vring: Vring, iotlb: Iotlb): boolean {
+    const queue = this.#options.queue(this.#vrings.indexOf(vring));
+    if (queue === undefined) return false;
+    return this.#parts(vring).some(({ address, bytes, permission, field }) => iotlb.find(address, bytes, permission) !== queue.get(field));
   }
 
   #vring(index: number): { readonly vring: Vring; readonly ring: number } {
@@ -536,33 +658,39 @@ export class VhostUserDevice {
     const vring = this.#vrings[ring];
     const queue = this.#options.queue(ring);
     if (vring?.address === undefined || queue === undefined || vring.size === 0) return false;
-    const bytes = (this.#packed ? packedRingBytes : splitRingBytes)(vring.size);
-    const eventAlign = this.#packed ? 4 : 2;
-    const find = (part: string, address: bigint, length: number, align: number): number => {
-      const offset = this.#memory.translateUser(address, length);
-      if (offset === undefined)
-        throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} lies outside the shared memory`);
-      if (offset % align !== 0)
-        throw new Error(`the ${part} of ring ${String(ring)} at 0x${address.toString(16)} is not aligned to ${String(align)} bytes`);
-      return offset;
-    };
+    const [descriptors, available, used] = this.#parts(vring).map((part) => this.#find(ring, part));
+    if (descriptors === undefined || available === undefined || used === undefined) return false;
     const mergeable = (this.#features & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
     const modern = (this.#features & VIRTIO_F_VERSION_1) !== 0n;
     const place = {
       size: vring.size,
-      descriptors: find('descriptor table', vring.address.descriptors, bytes.descriptors, 16),
-      available: find(this.#packed ? 'driver event suppression' : 'available ring', vring.address.available, bytes.available, eventAlign),
-      used: find(this.#packed ? 'device event suppression' : 'used ring', vring.address.used, bytes.used, 4),
+      descriptors,
+      available,
+      used,
       features: ringBits(this.#features),
       headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
       offloads: (ring & 1) === 0 ? guestWork(this.#features) : hostWork(this.#features),
-      regions: this.#memory.table,
+      regions: this.#translations?.tableOf(ring) ?? this.#memory.table,
     };
     if (fresh) queue.attach(place, vring.base);
     else queue.point(place);
+    this.#translations?.serve(queue);
     queue.set(Q_NOTIFY_FD, vring.call >= 0 ? vring.call : NO_DESCRIPTOR);
     queue.set(Q_INTERRUPT_FD, vring.kick >= 0 ? vring.kick : NO_DESCRIPTOR);
     return true;
+  }
+
+  /** Arena offset of a part of a ring; undefined: the front-end has been asked for its translation. */
+  #find(ring: number, { name, address, bytes, align, permission }: RingPart): number | undefined {
+    const what = `the ${name} of ring ${String(ring)}`;
+    const iotlb = this.#translations;
+    const offset = iotlb === undefined ? this.#memory.translateUser(address, bytes) : iotlb.locate(what, address, bytes, permission);
+    if (offset === undefined) {
+      if (iotlb !== undefined) return undefined;
+      throw new Error(`${what} at 0x${address.toString(16)} lies outside the shared memory`);
+    }
+    if (offset % align !== 0) throw new Error(`${what} at 0x${address.toString(16)} is not aligned to ${String(align)} bytes`);
+    return offset;
   }
 
   #updateAll(): void {
@@ -573,8 +701,14 @@ export class VhostUserDevice {
   #update(ring: number): void {
     const vring = this.#vrings[ring];
     if (vring === undefined) return;
-    if (vring.started && !vring.attached && this.#memory.regions.length > 0) vring.attached = this.#pointAt(ring, true);
-    if (vring.attached && vring.started && this.#portStarted) {
+    if (vring.started && this.#memory.regions.length > 0) {
+      if (vring.attached && vring.displaced) vring.displaced = !this.#pointAt(ring, false);
+      if (!vring.attached) {
+        vring.attached = this.#pointAt(ring, true);
+        vring.displaced = false;
+      }
+    }
+    if (vring.attached && !vring.displaced && vring.started && this.#portStarted) {
       const queue = this.#options.queue(ring);
       queue?.setState(vring.enabled ? QUEUE_RUNNING : (ring & 1) === 1 ? QUEUE_DISABLED : QUEUE_STOPPED);
       vring.running = queue !== undefined;

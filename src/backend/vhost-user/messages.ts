@@ -42,6 +42,9 @@ export const REQUEST = {
   GET_STATUS: 40,
 } as const;
 
+/** Requests of the back-end, on the channel of SET_BACKEND_REQ_FD. */
+export const BACKEND_REQUEST = { IOTLB_MSG: 1 } as const;
+
 const REQUEST_NAMES = new Map<number, string>(Object.entries(REQUEST).map(([name, number]) => [number, name]));
 
 /** `SET_MEM_TABLE` for 5; `request 99` for one without a name here. */
@@ -211,4 +214,43 @@ export function encodeSingleRegion(region: MemoryRegion): Buffer {
 
 export function decodeSingleRegion(payload: Buffer): MemoryRegion | undefined {
   return payload.length < 8 + REGION_BYTES ? undefined : readRegion(payload, 8);
+}
+
+/** Types of IOTLB messages. */
+export const IOTLB = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
+/** Bits of their permission. */
+export const IOTLB_READ = 1;
+export const IOTLB_WRITE = 2;
+
+/** struct vhost_iotlb_msg: u64 I/O virtual address, size, user address, u8 permission, u8 type, padding to 32 bytes. */
+export interface IotlbMessage {
+  readonly type: number;
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly userAddress: bigint;
+  readonly permission: number;
+}
+
+const IOTLB_BYTES = 32;
+
+export function encodeIotlbMessage(message: IotlbMessage): Buffer {
+  const bytes = Buffer.alloc(IOTLB_BYTES);
+  bytes.writeBigUInt64LE(message.address, 0);
+  bytes.writeBigUInt64LE(message.size, 8);
+  bytes.writeBigUInt64LE(message.userAddress, 16);
+  bytes.writeUInt8(message.permission, 24);
+  bytes.writeUInt8(message.type, 25);
+  return bytes;
+}
+
+/** The padding may be missing. Returns undefined for a shorter payload. */
+export function decodeIotlbMessage(payload: Buffer): IotlbMessage | undefined {
+  if (payload.length < 26) return undefined;
+  return {
+    address: payload.readBigUInt64LE(0),
+    size: payload.readBigUInt64LE(8),
+    userAddress: payload.readBigUInt64LE(16),
+    permission: payload.readUInt8(24),
+    type: payload.readUInt8(25),
+  };
 }
