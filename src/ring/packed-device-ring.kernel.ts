@@ -50,12 +50,15 @@ export function finishBurst(queue: u32, position: u32): void {
   publishBurst(queue, descriptorAt(queue, start), ld32(queue + Q_FIRST_WORD), position, ld32(queue + Q_AVAILABLE));
 }
 
-/** Adds the entries of a table of indirect descriptors, which lie in order and know no flag but WRITE (2.8.7). */
+/**
+ * Adds the entries of a table of indirect descriptors, which lie in order and know no flag but WRITE (2.8.7). One to be read may have
+ * that, too: DPDK's driver leaves it in the header's entry.
+ */
 function collectTable(queue: u32, table: u32, bytes: u32, direction: u32, pieces: u32, before: u32): u32 {
   let found: u32 = before;
   for (let entry: u32 = table; entry < table + bytes; entry += PACKED_BYTES) {
     const flags: u32 = ld32(entry + PACKED_WORD) >>> 16;
-    if ((flags & (DESCRIPTOR_F_INDIRECT | DESCRIPTOR_F_WRITE)) !== direction) {
+    if ((flags & (DESCRIPTOR_F_INDIRECT | direction)) !== direction) {
       giveUp(queue, QUEUE_ERROR_CHAIN);
       return FAILED;
     }

@@ -390,7 +390,8 @@ describe.each(TARGETS)('taking packets as a device of a packed ring on %s', (tar
     const driver = hand({ features: QUEUE_INDIRECT });
     driver.write(0, withHeader(frame(200, 4)));
     const entries = [
-      { address: driver.at(0), length: 12, flags: AVAIL },
+      // DPDK's driver does so
+      { address: driver.at(0), length: 12, flags: AVAIL | WRITE },
       { address: driver.at(12), length: 150, flags: NEXT | USED },
       { address: driver.at(162), length: 50, flags: NEXT },
     ];
@@ -470,15 +471,6 @@ describe.each(TARGETS)('taking packets as a device of a packed ring on %s', (tar
       'a table in a table',
       QUEUE_ERROR_CHAIN,
       (driver) => driver.offerTable(4096, [{ address: GUEST + 4096n, length: 16, flags: INDIRECT }]),
-    ],
-    [
-      'a table with a buffer to write',
-      QUEUE_ERROR_CHAIN,
-      (driver) =>
-        driver.offerTable(4096, [
-          { address: GUEST, length: 72 },
-          { address: GUEST, length: 72, flags: WRITE },
-        ]),
     ],
     ...[0, 1, 15, 17, 24, 0x8_0010, 0xffff_fff0].map(
       (length) =>
