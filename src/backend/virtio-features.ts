@@ -58,6 +58,7 @@ export const VIRTIO_F_VERSION_1 = bit(32);
 export const VIRTIO_F_ACCESS_PLATFORM = bit(33);
 export const VIRTIO_F_RING_PACKED = bit(34);
 export const VIRTIO_F_IN_ORDER = bit(35);
+export const VIRTIO_F_ORDER_PLATFORM = bit(36);
 export const VIRTIO_F_NOTIFICATION_DATA = bit(38);
 export const VIRTIO_F_NOTIF_CONFIG_DATA = bit(39);
 export const VIRTIO_F_RING_RESET = bit(40);

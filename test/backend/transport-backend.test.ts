@@ -6,7 +6,13 @@ import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TransportBackend, type TransportBackendOptions } from '../../src/backend/transport-backend.ts';
 import { VdpaTransport } from '../../src/backend/vhost-vdpa/transport.ts';
-import { VIRTIO_F_VERSION_1, VIRTIO_NET_F_STATUS } from '../../src/backend/virtio-features.ts';
+import {
+  VIRTIO_F_NOTIF_CONFIG_DATA,
+  VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_STATUS,
+} from '../../src/backend/virtio-features.ts';
 import type { TransportInterrupts, VirtioTransport } from '../../src/backend/virtio-transport.ts';
 import type { Arena } from '../../src/memory/arena.ts';
 import { Q_NOTIFY_FD } from '../../src/ring/queue-layout.ts';
@@ -115,6 +121,14 @@ describe('a backend on a transport', () => {
   const second = async (): Promise<void> => {
     await vi.advanceTimersByTimeAsync(1000);
   };
+
+  it('accepts what concerns the transport alone, whatever the port asks for', async () => {
+    const transportFeatures = VIRTIO_F_ORDER_PLATFORM | VIRTIO_F_NOTIFICATION_DATA | VIRTIO_F_NOTIF_CONFIG_DATA;
+    model = new VdpaModel(arena, { features: VIRTIO_F_VERSION_1 | VIRTIO_NET_F_STATUS | transportFeatures | (1n << 63n) });
+    await open({ interrupts: undefined });
+    await start();
+    expect(model.features & transportFeatures).toBe(transportFeatures);
+  });
 
   it('reads the link every second where nothing tells of it', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
