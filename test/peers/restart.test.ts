@@ -19,17 +19,18 @@ async function expectTraffic(pair: Pair, survivor: Side): Promise<void> {
 
 interface Rings {
   readonly packed: boolean;
+  readonly queueSize: number;
   readonly times: number;
 }
 
 const RINGS: readonly Rings[] = [
-  { packed: false, times: 10 },
-  { packed: true, times: 4 },
+  { packed: false, queueSize: 256, times: 10 },
+  { packed: true, queueSize: 300, times: 4 },
 ];
 
-async function expectSurvival({ driver, device, server }: Meeting, survivor: Side, { packed, times }: Rings): Promise<void> {
+async function expectSurvival({ driver, device, server }: Meeting, survivor: Side, { times, ...rings }: Rings): Promise<void> {
   const peer = otherSide(survivor);
-  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, packed });
+  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, ...rings });
   await pair[survivor].commands('set fwd io', 'start');
   await expectTraffic(pair, survivor);
   for (let time = 0; time < times; time++) {
@@ -45,8 +46,8 @@ async function expectSurvival({ driver, device, server }: Meeting, survivor: Sid
 }
 
 /** Either side's port stops and starts, the other one's does not. */
-async function expectRestarts({ driver, device, server }: Meeting, packed: boolean): Promise<void> {
-  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, packed });
+async function expectRestarts({ driver, device, server }: Meeting, rings: Omit<Rings, 'times'>): Promise<void> {
+  await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, ...rings });
   for (const side of ['driver', 'device', 'driver', 'device'] as const) {
     await pair[side].commands('port stop all', 'port start all');
     await expectOneWay(pair, 'driver', '64', 100);
@@ -55,7 +56,7 @@ async function expectRestarts({ driver, device, server }: Meeting, packed: boole
   await pair.quit();
 }
 
-describe.skipIf(WHY_NO_PEERS !== undefined).each(RINGS)('packed_vq $packed', (rings) => {
+describe.skipIf(WHY_NO_PEERS !== undefined).each(RINGS)('packed_vq $packed, queue_size $queueSize', (rings) => {
   test.each(MEETINGS)('the peer restarts: $name', async (meeting) => expectSurvival(meeting, meeting.ours, rings), 120_000);
-  test.each(MEETINGS)('ports stop and start: $name', async (meeting) => expectRestarts(meeting, rings.packed), 120_000);
+  test.each(MEETINGS)('ports stop and start: $name', async (meeting) => expectRestarts(meeting, rings), 120_000);
 });
