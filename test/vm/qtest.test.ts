@@ -20,6 +20,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('a QEMU within the machine', { tim
         mark "$irq ping"; ping -c 5 -W 5 1.1.1.2
         mark "$irq descriptors"; ls -l /proc/$(pidof qemu-system-x86_64)/fd
         leave a || give_up "a: status $?"
+        mark "$irq log"; tail -n 30 /tmp/a.log; dmesg | tail -n 5
       done
       mark left; ls /sys/class/net; pidof qemu-system-x86_64 || echo none`);
     for (const irq of ['msix', 'intx']) {
