@@ -23,6 +23,8 @@ export const MBUF_NEXT: u32 = 16;
 export const MBUF_SEGMENTS: u32 = 20;
 /** u16: owners of this mbuf; only the last one's free gives it back. */
 export const MBUF_REFERENCES: u32 = 22;
+/** MBUF_SEGMENTS and MBUF_REFERENCES, in one word, of a free mbuf, and of a packet that is one segment with one owner. */
+export const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
 /** u32: the pool it goes back to. */
 export const MBUF_POOL: u32 = 24;
 /** u32: offload flags (MBUF_FLAG_*). */

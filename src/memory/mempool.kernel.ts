@@ -6,7 +6,17 @@
  * @module
  */
 import { atomicExchangeIf32, atomicLoad32, atomicStore32, copyBytes, ld16, ld32, st16, st32 } from './access.ts';
-import { MBUF_BUFFER, MBUF_DATA, MBUF_FLAGS, MBUF_HEADROOM, MBUF_NEXT, MBUF_POOL, MBUF_REFERENCES, MBUF_SEGMENTS } from './mbuf-layout.ts';
+import {
+  MBUF_BUFFER,
+  MBUF_DATA,
+  MBUF_FLAGS,
+  MBUF_HEADROOM,
+  MBUF_NEXT,
+  MBUF_POOL,
+  MBUF_REFERENCES,
+  MBUF_SEGMENTS,
+  ONE_SEGMENT_ONE_OWNER,
+} from './mbuf-layout.ts';
 import {
   CACHE_ITEMS,
   CACHE_LENGTH,
@@ -17,9 +27,6 @@ import {
   POOL_LOCK,
   POOL_STACK,
 } from './mempool-layout.ts';
-
-/** SEGMENTS and REFERENCES of a free mbuf, and of a packet that is one segment with one owner. */
-const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
 
 function lock(pool: u32): void {
   while (atomicExchangeIf32(pool + POOL_LOCK, 0, 1) !== 0) continue;

@@ -1,11 +1,13 @@
 /**
- * Fresh buffers for the driver's receive queues, whatever the ring's format.
+ * Buffers of the driver's receive queues, whatever the ring's format: fresh ones, and what comes back of a device that may lie.
  * @module
  */
-import { ld32 } from '../memory/access.ts';
+import { ld32, st16, st32 } from '../memory/access.ts';
+import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_NEXT, MBUF_ROOM, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { mbufAllocate } from '../memory/mempool.kernel.ts';
 import { count } from './counters.kernel.ts';
-import { Q_FREE, Q_NO_MBUF, Q_POOL, Q_SCRATCH } from './queue-layout.ts';
+import { giveUp } from './give-up.kernel.ts';
+import { QUEUE_ERROR_ID, QUEUE_ERROR_LENGTH, Q_FREE, Q_HEADER, Q_NO_MBUF, Q_POOL, Q_SCRATCH, SHADOW_MBUF } from './queue-layout.ts';
 
 /** Buffers posted at a time. */
 const BATCH: u32 = 32;
@@ -30,4 +32,35 @@ export function takeBuffers(queue: u32, lcore: u32): u32 {
 /** Free descriptors from which on it pays to post buffers. */
 export function refillThreshold(size: u32): u32 {
   return size >= 2 * BATCH ? BATCH : size >>> 1;
+}
+
+/**
+ * Takes a buffer that the device has used out of the shadow, and gives its mbuf the length, the header still included.
+ * @param entry shadow of the buffer
+ * @param length what the device says that it has written
+ * @param whole 1 when the device left this buffer out of a batch: it counts as written completely
+ * @returns the mbuf, or 0 after an error that stopped the queue
+ */
+export function acceptBuffer(queue: u32, entry: u32, length: u32, whole: u32): u32 {
+  const mbuf: u32 = ld32(entry + SHADOW_MBUF);
+  if (mbuf === 0) {
+    giveUp(queue, QUEUE_ERROR_ID);
+    return 0;
+  }
+  const room: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + ld32(queue + Q_HEADER);
+  if (whole === 0 && length > room) {
+    giveUp(queue, QUEUE_ERROR_LENGTH);
+    return 0;
+  }
+  st32(entry + SHADOW_MBUF, 0);
+  st32(mbuf + MBUF_SEGMENT_LENGTH, whole !== 0 ? room : length);
+  return mbuf;
+}
+
+/** Appends a buffer to a packet of `segments` segments by now, whose last is `last`. */
+export function appendBuffer(packet: u32, last: u32, mbuf: u32, segments: u32, header: u32): void {
+  // later buffers carry no header: their data start where it would be (virtio 1.2, 5.1.6.4)
+  st32(mbuf + MBUF_DATA, ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header);
+  st32(last + MBUF_NEXT, mbuf);
+  st16(packet + MBUF_SEGMENTS, segments + 1);
 }

@@ -13,6 +13,7 @@ import { count, countPackets } from './counters.kernel.ts';
 import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
+import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
 import { DROPPED, FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, gatherPieces } from './pieces.kernel.ts';
 import {
@@ -46,9 +47,6 @@ const FOUND_SHIFT: u32 = 4;
 
 /** Added to a number of packets: the next one needs a closer look: a list, too long, too short, or an address that is not the peer's. */
 const CLOSER_LOOK: u32 = 0x80000000;
-
-/** Bytes of an Ethernet header: what is shorter is no packet. */
-const SHORTEST: u32 = 14;
 
 /**
  * First pass over up to `most` descriptors: reads each of them once, checks it, and reads a word of the packet, so that the cache lines
@@ -113,7 +111,7 @@ function takeRun(queue: u32, to: u32, run: u32, header: u32): u32 {
     st32(packet + MBUF_LENGTH, length);
     st32(packet + MBUF_SEGMENT_LENGTH, length);
     st16(packet + MBUF_PORT, port);
-    if (length < SHORTEST) continue;
+    if (length < SHORTEST_PACKET) continue;
     if (offloads !== 0 && readNetHeader(source - header, packet, offloads) === 0) {
       st32(packet + MBUF_FLAGS, 0);
       continue;
@@ -178,7 +176,7 @@ function takeList(queue: u32, to: u32, position: u32, limit: u32, header: u32): 
   if (mbufAllocate(ld32(queue + Q_POOL), lcore, to, 1) === 0) return NO_MEMORY;
   const packet: u32 = ld32(to);
   let outcome: u32 = gatherPieces(queue, packet, pieces, found, header);
-  if (outcome === TAKEN && ld32(packet + MBUF_LENGTH) < SHORTEST) outcome = DROPPED;
+  if (outcome === TAKEN && ld32(packet + MBUF_LENGTH) < SHORTEST_PACKET) outcome = DROPPED;
   if (outcome === TAKEN) st16(packet + MBUF_PORT, ld32(queue + Q_PORT));
   else packetFree(packet, lcore);
   return outcome;

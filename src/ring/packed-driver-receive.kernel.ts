@@ -4,25 +4,16 @@
  * @module
  */
 import { ld16, ld32, ldu16, st16, st32, touch } from '../memory/access.ts';
-import {
-  MBUF_BUFFER,
-  MBUF_DATA,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_NEXT,
-  MBUF_PORT,
-  MBUF_ROOM,
-  MBUF_SEGMENTS,
-  MBUF_SEGMENT_LENGTH,
-} from '../memory/mbuf-layout.ts';
+import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_ROOM, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
-import { refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
+import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
-import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
+import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
+import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_BUFFERS,
@@ -55,13 +46,9 @@ import {
   Q_TOUCH,
   Q_USED,
   SHADOW_BYTES,
-  SHADOW_COUNT,
   SHADOW_MBUF,
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_WRITE } from './split-layout.ts';
-
-/** Bytes of an Ethernet header: nothing shorter is a packet. */
-const SHORTEST_PACKET: u32 = 14;
 
 /**
  * Posts up to 32 buffers out of the cache of `lcore`. Also fills the ring before the queue runs.
@@ -97,9 +84,7 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
     const word: u32 = id | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16);
     if (at === 0) firstWord = word;
     else st32(descriptor + PACKED_WORD, word);
-    const entry: u32 = shadow + id * SHADOW_BYTES;
-    st32(entry + SHADOW_MBUF, mbuf);
-    st16(entry + SHADOW_COUNT, 1);
+    st32(shadow + id * SHADOW_BYTES + SHADOW_MBUF, mbuf);
     head = head + 1 === size ? 0 : head + 1;
     position = advance(position, 1, size);
   }
@@ -154,7 +139,7 @@ function nextUsed(queue: u32, size: u32): u32 {
   const position: u32 = ld32(queue + Q_HANDLED);
   let id: u32 = 0;
   if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0) id = outstandingId(queue, 0, size);
-  else id = loadWord(ld32(queue + Q_DESCRIPTORS) + (position & POSITION_INDEX) * PACKED_BYTES) & 0xffff;
+  else id = loadWord(descriptorAt(queue, position)) & 0xffff;
   const mbuf: u32 = id >= size ? 0 : ld32(ld32(queue + Q_SHADOW) + id * SHADOW_BYTES + SHADOW_MBUF);
   if (mbuf === 0) giveUp(queue, QUEUE_ERROR_ID);
   return mbuf;
@@ -179,7 +164,7 @@ function takeUsed(queue: u32, size: u32): u32 {
     whole = batch > 1 ? 1 : 0;
     st32(queue + Q_BATCH, batch - 1);
   } else {
-    const descriptor: u32 = ld32(queue + Q_DESCRIPTORS) + (position & POSITION_INDEX) * PACKED_BYTES;
+    const descriptor: u32 = descriptorAt(queue, position);
     const used: u32 = loadWord(descriptor) & 0xffff;
     length = ld32(descriptor + PACKED_LENGTH);
     if (used >= size || ld32(shadow + used * SHADOW_BYTES + SHADOW_MBUF) === 0) {
@@ -195,24 +180,11 @@ function takeUsed(queue: u32, size: u32): u32 {
       whole = 1;
     }
   }
-  const entry: u32 = shadow + id * SHADOW_BYTES;
-  const mbuf: u32 = ld32(entry + SHADOW_MBUF);
-  if (mbuf === 0) {
-    giveUp(queue, QUEUE_ERROR_ID);
-    return 0;
-  }
-  const room: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + ld32(queue + Q_HEADER);
-  // buffers that were skipped count as written completely
-  if (whole !== 0) length = room;
-  if (length > room) {
-    giveUp(queue, QUEUE_ERROR_LENGTH);
-    return 0;
-  }
-  st32(entry + SHADOW_MBUF, 0);
+  const mbuf: u32 = acceptBuffer(queue, shadow + id * SHADOW_BYTES, length, whole);
+  if (mbuf === 0) return 0;
   st32(queue + Q_FREE_TAIL, tail + 1 === size ? 0 : tail + 1);
   st32(queue + Q_FREE, ld32(queue + Q_FREE) + 1);
   st32(queue + Q_HANDLED, advance(position, 1, size));
-  st32(mbuf + MBUF_SEGMENT_LENGTH, length);
   return mbuf;
 }
 
@@ -254,11 +226,8 @@ function takePacket(queue: u32, size: u32): u32 {
       packetFree(packet, lcore);
       return 0;
     }
-    // later buffers carry no header: their data start where it would be (virtio 1.2, 5.1.6.4)
-    st32(mbuf + MBUF_DATA, ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header);
     length += ld32(mbuf + MBUF_SEGMENT_LENGTH);
-    st32(last + MBUF_NEXT, mbuf);
-    st16(packet + MBUF_SEGMENTS, more + 1);
+    appendBuffer(packet, last, mbuf, more, header);
     last = mbuf;
   }
   st32(packet + MBUF_LENGTH, length);

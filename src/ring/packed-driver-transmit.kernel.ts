@@ -16,6 +16,7 @@ import {
   MBUF_SEGMENTS,
   MBUF_SEGMENT_LENGTH,
   MBUF_WORK,
+  ONE_SEGMENT_ONE_OWNER,
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
@@ -56,9 +57,6 @@ import {
   TRANSMIT_HEADER,
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_NEXT } from './split-layout.ts';
-
-/** SEGMENTS and REFERENCES, in one word, of a packet that is one segment with one owner. */
-const ONE_SEGMENT_ONE_OWNER: u32 = 0x10001;
 
 /**
  * Takes back the packets that the device has sent, and frees them. With IN_ORDER one used descriptor may stand for all up to its id.

@@ -8,6 +8,9 @@ import { MBUF_BUFFER, MBUF_DATA, MBUF_FLAGS, MBUF_REFERENCES, MBUF_WORK } from '
 import { writeNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS, NET_HEADER_BYTES } from '../net/virtio-net-header.ts';
 
+/** Bytes of an Ethernet header: nothing shorter is a packet. */
+export const SHORTEST_PACKET: u32 = 14;
+
 /** The last word of a header: csum_offset 0, num_buffers 1. */
 const ONE_BUFFER: u32 = 0x10000;
 

@@ -10,6 +10,7 @@ import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
 import { FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, emptyPacket, gatherPieces } from './pieces.kernel.ts';
 import {
@@ -176,7 +177,7 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     writeUsed(used, own, mask, head, 0);
     own = (own + 1) & 0xffff;
     handled = (handled + 1) & 0xffff;
-    if (size < 14) {
+    if (size < SHORTEST_PACKET) {
       // no packet, or shorter than an Ethernet header; extra segments go back, the first is used again
       dropped++;
       emptyPacket(packet, lcore);

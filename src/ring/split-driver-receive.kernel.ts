@@ -4,23 +4,14 @@
  * @module
  */
 import { ld16, ld32, ldu16, st16, st32, touch } from '../memory/access.ts';
-import {
-  MBUF_BUFFER,
-  MBUF_DATA,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_NEXT,
-  MBUF_PORT,
-  MBUF_ROOM,
-  MBUF_SEGMENTS,
-  MBUF_SEGMENT_LENGTH,
-} from '../memory/mbuf-layout.ts';
+import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_ROOM, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
-import { refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
+import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_BUFFERS,
@@ -60,9 +51,6 @@ import {
 } from './queue-layout.ts';
 import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
 import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_WRITE, USED_ELEMENT_BYTES, USED_RING } from './split-layout.ts';
-
-/** Bytes of an Ethernet header: nothing shorter is a packet. */
-const SHORTEST_PACKET: u32 = 14;
 
 /**
  * Posts up to 32 buffers out of the cache of `lcore`. Also fills the ring before the queue runs.
@@ -144,22 +132,8 @@ function takeUsed(queue: u32, handled: u32, mask: u32): u32 {
     giveUp(queue, QUEUE_ERROR_ID);
     return 0;
   }
-  const entry: u32 = shadow + head * SHADOW_BYTES;
-  const mbuf: u32 = ld32(entry + SHADOW_MBUF);
-  if (mbuf === 0) {
-    giveUp(queue, QUEUE_ERROR_ID);
-    return 0;
-  }
-  const room: u32 = ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + ld32(queue + Q_HEADER);
-  // buffers that were skipped count as written completely
-  if (whole !== 0) length = room;
-  if (length > room) {
-    giveUp(queue, QUEUE_ERROR_LENGTH);
-    return 0;
-  }
-  st32(entry + SHADOW_MBUF, 0);
-  releaseChain(queue, head, mask);
-  st32(mbuf + MBUF_SEGMENT_LENGTH, length);
+  const mbuf: u32 = acceptBuffer(queue, shadow + head * SHADOW_BYTES, length, whole);
+  if (mbuf !== 0) releaseChain(queue, head, mask);
   return mbuf;
 }
 
@@ -171,11 +145,8 @@ function takeMore(queue: u32, packet: u32, handled: u32, buffers: u32, mask: u32
   for (let more: u32 = 1; more < buffers; more++) {
     const mbuf: u32 = takeUsed(queue, (handled + more) & 0xffff, mask);
     if (mbuf === 0) return 0xffffffff;
-    // later buffers carry no header: their data start where it would be (virtio 1.2, 5.1.6.4)
-    st32(mbuf + MBUF_DATA, ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header);
     length += ld32(mbuf + MBUF_SEGMENT_LENGTH);
-    st32(last + MBUF_NEXT, mbuf);
-    st16(packet + MBUF_SEGMENTS, more + 1);
+    appendBuffer(packet, last, mbuf, more, header);
     last = mbuf;
   }
   return length;
