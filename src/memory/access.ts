@@ -143,6 +143,24 @@ export function sumWords(from: u32, bytes: u32): u32 {
   return sum;
 }
 
+/** Writes the four words at `from` to every other word from `to` on, and `between` into those between: 32 bytes. */
+export function spreadWords(to: u32, from: u32, between: u32): void {
+  for (let word: u32 = 0; word < 4; word++) {
+    st32(to + (word << 3), ld32(from + (word << 2)));
+    st32(to + (word << 3) + 4, between);
+  }
+}
+
+/** The contrary: writes every other one of the eight words from `from` on to the four at `to`. */
+export function gatherWords(to: u32, from: u32): void {
+  for (let word: u32 = 0; word < 4; word++) st32(to + (word << 2), ld32(from + (word << 3)));
+}
+
+/** Writes zeros to the eight words at `to`. */
+export function clearWords(to: u32): void {
+  for (let word: u32 = 0; word < 8; word++) st32(to + (word << 2), 0);
+}
+
 /** Reads a word so that its cache line is on its way when it is needed. */
 export function touch(p: u32): u32 {
   return u32[p >>> 2]!;

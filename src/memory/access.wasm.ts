@@ -169,6 +169,28 @@ export function sumWords(from: u32, bytes: u32): u32 {
 
 // @ts-ignore: decorator
 @inline
+export function spreadWords(to: u32, from: u32, between: u32): void {
+  const words: v128 = v128.load(from);
+  const others: v128 = i32x4.splat(between);
+  v128.store(to, v128.shuffle<u32>(words, others, 0, 4, 1, 5));
+  v128.store(to, v128.shuffle<u32>(words, others, 2, 6, 3, 7), 16);
+}
+
+// @ts-ignore: decorator
+@inline
+export function gatherWords(to: u32, from: u32): void {
+  v128.store(to, v128.shuffle<u32>(v128.load(from), v128.load(from, 16), 0, 2, 4, 6));
+}
+
+// @ts-ignore: decorator
+@inline
+export function clearWords(to: u32): void {
+  v128.store(to, i32x4.splat(0));
+  v128.store(to, i32x4.splat(0), 16);
+}
+
+// @ts-ignore: decorator
+@inline
 export function touch(p: u32): u32 {
   return load<u32>(p);
 }

@@ -21,7 +21,7 @@ export interface VectorLoops {
 }
 
 /** Those of this version. A vectorized path is chosen only where its loop is true here. */
-export const VECTOR_LOOPS: VectorLoops = { split: { receive: false }, packed: { receive: false, transmit: false } };
+export const VECTOR_LOOPS: VectorLoops = { split: { receive: false }, packed: { receive: true, transmit: true } };
 
 export interface PathConditions {
   /** Features that the driver accepted. */

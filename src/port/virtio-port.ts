@@ -35,7 +35,7 @@ import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
-import { QUEUE_RUNNING, QUEUE_STOPPED, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
+import { QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_VECTORIZED, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
 import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { reverseArp, sendWhileStopped } from './announcement.ts';
@@ -374,9 +374,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   /** The paths of the queues with the device that is there, as the port is configured; undefined while there is none. */
   get paths(): VirtioPaths | undefined {
-    if (this.#offer === undefined) return undefined;
+    return this.#offer === undefined ? undefined : this.#choosePaths(this.#acceptedFeatures(this.#offer));
+  }
+
+  #choosePaths(features: bigint): VirtioPaths {
     return choosePaths({
-      features: this.#acceptedFeatures(this.#offer),
+      features,
       vectorized: this.#options.vectorized ?? false,
       rxOffloads: this.configuration?.rxOffloads ?? 0,
       target: this.context.main.target,
@@ -626,9 +629,11 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const tellsHash = (features & VIRTIO_NET_F_HASH_REPORT) !== 0n;
     const header = tellsHash ? NET_HEADER_HASH_BYTES : mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES;
     const work = [guestWork(features) | (tellsHash ? MBUF_HASH_VALID : 0), hostWork(features)] as const;
+    const { receive, transmit } = this.#choosePaths(features);
+    const bits = [receive, transmit].map(({ name }) => ringBits(features) | (name === 'vectorized' ? QUEUE_VECTORIZED : 0));
     for (const [index, ring] of rings.entries()) {
       ring?.reset(this.context.main.kernels);
-      ring?.negotiate(ringBits(features), header, work[index % 2 === 0 ? 0 : 1]);
+      ring?.negotiate(bits[index % 2] ?? 0, header, work[index % 2 === 0 ? 0 : 1]);
     }
     try {
       await this.#backend.start({ features, mtu: this.mtu, rings, rss: this.#rssSettings() });

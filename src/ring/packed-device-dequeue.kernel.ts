@@ -14,7 +14,7 @@ import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packe
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
-import { translate } from './peer-memory.kernel.ts';
+import { SHORT, firstReach, translate } from './peer-memory.kernel.ts';
 import { DROPPED, FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, gatherPieces } from './pieces.kernel.ts';
 import {
   QUEUE_DISABLED,
@@ -37,6 +37,10 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_TOUCH,
+  REGION_FIRST,
+  REGION_GUEST_HIGH,
+  REGION_GUEST_LOW,
+  REGION_OFFSET,
 } from './queue-layout.ts';
 
 /** What readAhead() leaves of each packet in the scratch room: arena offset, bytes, buffer id. */
@@ -44,9 +48,86 @@ const FOUND_PACKET: u32 = 0;
 const FOUND_LENGTH: u32 = 4;
 const FOUND_ID: u32 = 8;
 const FOUND_SHIFT: u32 = 4;
+const FOUND_BYTES: u32 = 16;
+
+/** Flags of a word that say whether it is a single descriptor that the driver made available to be read. */
+const KIND_MASK: u32 = 0x80870000;
 
 /** Added to a number of packets: the next one needs a closer look: a list, too long, too short, or an address that is not the peer's. */
 const CLOSER_LOOK: u32 = 0x80000000;
+
+/**
+ * The first pass over sound descriptors, four of them, one cache line, at a time.
+ * @returns packets found; the next four are looked at one by one
+ */
+function findFours(queue: u32, position: u32, most: u32, header: u32, room: u32): u32 {
+  const ring: u32 = ld32(queue + Q_DESCRIPTORS);
+  const end: u32 = ring + ld32(queue + Q_SIZE) * PACKED_BYTES;
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  const last: u32 = firstReach(regions);
+  const start: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
+  const high: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
+  const base: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET) + header;
+  let descriptor: u32 = descriptorAt(queue, position);
+  let available: u32 = availableFlags(position) << 16;
+  let sum: u32 = 0;
+  let found: u32 = 0;
+  if (last === 0 || header + room > SHORT) return 0;
+  while (found + 4 <= most && descriptor + 4 * PACKED_BYTES <= end) {
+    const word0: u32 = loadWord(descriptor);
+    const word1: u32 = loadWord(descriptor + PACKED_BYTES);
+    const word2: u32 = loadWord(descriptor + 2 * PACKED_BYTES);
+    const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
+    const flags: u32 = (word0 ^ available) | (word1 ^ available) | (word2 ^ available) | (word3 ^ available);
+    if ((flags & KIND_MASK) !== 0) break;
+    const length0: u32 = ld32(descriptor + PACKED_LENGTH) - header;
+    const length1: u32 = ld32(descriptor + PACKED_BYTES + PACKED_LENGTH) - header;
+    const length2: u32 = ld32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH) - header;
+    const length3: u32 = ld32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH) - header;
+    const place0: u32 = (ld32(descriptor + PACKED_ADDRESS_LOW) - start) >>> 0;
+    const place1: u32 = (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
+    const place2: u32 = (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
+    const place3: u32 = (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
+    const highs: u32 =
+      (ld32(descriptor + PACKED_ADDRESS_HIGH) ^ high) |
+      (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
+      (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
+      (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high);
+    // the sign bit of any of these: nothing behind the header, more than an mbuf holds
+    const lengths: u32 =
+      (length0 - 1) |
+      (room - length0) |
+      (length1 - 1) |
+      (room - length1) |
+      (length2 - 1) |
+      (room - length2) |
+      (length3 - 1) |
+      (room - length3);
+    const far: u32 = (place0 > last ? 1 : 0) | (place1 > last ? 1 : 0) | (place2 > last ? 1 : 0) | (place3 > last ? 1 : 0);
+    if ((highs | (lengths >>> 31) | far) !== 0) break;
+    const entry: u32 = scratch + (found << FOUND_SHIFT);
+    putFound(entry, base + place0, length0, word0);
+    putFound(entry + FOUND_BYTES, base + place1, length1, word1);
+    putFound(entry + 2 * FOUND_BYTES, base + place2, length2, word2);
+    putFound(entry + 3 * FOUND_BYTES, base + place3, length3, word3);
+    sum += touch((base + place0) & ~3) + touch((base + place1) & ~3) + touch((base + place2) & ~3) + touch((base + place3) & ~3);
+    found += 4;
+    descriptor += 4 * PACKED_BYTES;
+    if (descriptor === end) {
+      descriptor = ring;
+      available ^= PACKED_F_BOTH << 16;
+    }
+  }
+  st32(queue + Q_TOUCH, sum);
+  return found;
+}
+
+function putFound(entry: u32, packet: u32, length: u32, word: u32): void {
+  st32(entry + FOUND_PACKET, packet);
+  st32(entry + FOUND_LENGTH, length);
+  st32(entry + FOUND_ID, word & 0xffff);
+}
 
 /**
  * First pass over up to `most` descriptors: reads each of them once, checks it, and reads a word of the packet, so that the cache lines
@@ -59,10 +140,11 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
   const end: u32 = ring + ld32(queue + Q_SIZE) * PACKED_BYTES;
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  let descriptor: u32 = descriptorAt(queue, position);
-  let available: u32 = availableFlags(position);
+  let found: u32 = findFours(queue, position, most, header, room);
+  const next: u32 = advance(position, found, ld32(queue + Q_SIZE));
+  let descriptor: u32 = descriptorAt(queue, next);
+  let available: u32 = availableFlags(next);
   let sum: u32 = 0;
-  let found: u32 = 0;
   let closer: u32 = 0;
   for (; found < most; found++) {
     const word: u32 = loadWord(descriptor);
@@ -79,10 +161,7 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
       break;
     }
     sum += touch((start + header) & ~3);
-    const entry: u32 = scratch + (found << FOUND_SHIFT);
-    st32(entry + FOUND_PACKET, start + header);
-    st32(entry + FOUND_LENGTH, length - header);
-    st32(entry + FOUND_ID, word & 0xffff);
+    putFound(scratch + (found << FOUND_SHIFT), start + header, length - header, word);
     descriptor += PACKED_BYTES;
     if (descriptor === end) {
       descriptor = ring;

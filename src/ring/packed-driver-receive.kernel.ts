@@ -13,6 +13,7 @@ import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driv
 import { giveUp } from './give-up.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
+import { postFours, receiveFours } from './packed-driver-vector.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
@@ -22,6 +23,7 @@ import {
   QUEUE_IN_ORDER,
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
+  QUEUE_VECTORIZED,
   Q_ADDRESS_HIGH,
   Q_BATCH,
   Q_BATCH_LENGTH,
@@ -68,8 +70,14 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let position: u32 = ld32(queue + Q_OWN_INDEX);
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
-  let firstWord: u32 = 0;
-  for (let at: u32 = 0; at < wanted; at++) {
+  const firstWord: u32 = ld16(ring + (head << 1)) | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16);
+  let posted: u32 = 0;
+  if ((ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED) !== 0 && physical === 0) {
+    posted = postFours(queue, wanted);
+    head = head + posted === size ? 0 : head + posted;
+    position = advance(position, posted, size);
+  }
+  for (let at: u32 = posted; at < wanted; at++) {
     const mbuf: u32 = ld32(scratch + (at << 2));
     const id: u32 = ld16(ring + (head << 1));
     const descriptor: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
@@ -81,9 +89,7 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
     st32(descriptor + PACKED_ADDRESS_LOW, address);
     st32(descriptor + PACKED_ADDRESS_HIGH, high);
     st32(descriptor + PACKED_LENGTH, ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + header);
-    const word: u32 = id | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16);
-    if (at === 0) firstWord = word;
-    else st32(descriptor + PACKED_WORD, word);
+    if (at !== 0) st32(descriptor + PACKED_WORD, id | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16));
     st32(shadow + id * SHADOW_BYTES + SHADOW_MBUF, mbuf);
     head = head + 1 === size ? 0 : head + 1;
     position = advance(position, 1, size);
@@ -274,6 +280,9 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const header: u32 = ld32(queue + Q_HEADER);
   const features: u32 = ld32(queue + Q_FEATURES);
+  const vectorized: u32 = features & QUEUE_VECTORIZED;
+  let received: u32 = vectorized !== 0 && (ld32(queue + Q_BATCH) | ld32(queue + Q_OFFLOADS)) === 0 ? receiveFours(queue, to, packets) : 0;
+  const fours: u32 = received;
   const port: u32 = ld32(queue + Q_PORT);
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
   const lcore: u32 = ld32(queue + Q_LCORE);
@@ -281,11 +290,10 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   let free: u32 = ld32(queue + Q_FREE);
   let tail: u32 = ld32(queue + Q_FREE_TAIL);
   let bytes: u32 = 0;
-  let received: u32 = 0;
   let errors: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
-  readAhead(queue, packets, size);
+  if (vectorized === 0) readAhead(queue, packets, size);
   while (received < packets && free < size) {
     let packet: u32 = 0;
     let length: u32 = 0;
@@ -346,7 +354,7 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
       run = 0;
     }
     run++;
-    countGroupAddress(queue, ld32(packet + MBUF_DATA));
+    if (vectorized === 0) countGroupAddress(queue, ld32(packet + MBUF_DATA));
   }
   st32(queue + Q_HANDLED, position);
   st32(queue + Q_FREE, free);
@@ -354,7 +362,7 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   if (errors !== 0) count(queue + Q_ERRORS, errors);
   if (run !== 0) {
     countSizes(queue, runLength, run);
-    countBurst(queue, received, bytes);
+    countBurst(queue, received - fours, bytes);
   }
   // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
   refillMost(queue, size);

@@ -21,6 +21,7 @@ import {
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { sendFours, takeFours } from './packed-driver-vector.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
@@ -29,6 +30,7 @@ import {
   QUEUE_ERROR_ID,
   QUEUE_IN_ORDER,
   QUEUE_RUNNING,
+  QUEUE_VECTORIZED,
   Q_ADDRESS_HIGH,
   Q_DESCRIPTORS,
   Q_ERRORS,
@@ -69,6 +71,7 @@ export function packedDriverReclaim(queue: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
+  const vectorized: u32 = ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED;
   let free: u32 = ld32(queue + Q_FREE);
   let tail: u32 = ld32(queue + Q_FREE_TAIL);
   let position: u32 = ld32(queue + Q_HANDLED);
@@ -82,6 +85,14 @@ export function packedDriverReclaim(queue: u32): u32 {
       break;
     }
     let next: u32 = id;
+    if (vectorized !== 0 && id >= tail) {
+      const fours: u32 = takeFours(shadow + tail * SHADOW_BYTES, scratch + (done << 2), id - tail + 1);
+      position = advance(position, fours, size);
+      free += fours;
+      done += fours;
+      tail = tail + fours === size ? 0 : tail + fours;
+      if (fours !== 0 && tail === (id + 1 === size ? 0 : id + 1)) continue;
+    }
     do {
       const slot: u32 = ring + (tail << 1);
       // the oldest buffer first; this ends, as the one named is outstanding
@@ -157,6 +168,11 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   if (free < packets) free = packedDriverReclaim(queue);
   const header: u32 = ld32(queue + Q_HEADER);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
+  const vectorized: u32 = ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED;
+  let sent: u32 = vectorized !== 0 && physical === 0 ? sendFours(queue, from, packets) : 0;
+  if (sent === packets) return sent;
+  const fours: u32 = sent;
+  free = ld32(queue + Q_FREE);
   let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const ring: u32 = ld32(queue + Q_FREE_RING);
@@ -168,7 +184,6 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   let first: u32 = 0;
   let firstWord: u32 = 0;
   let bytes: u32 = 0;
-  let sent: u32 = 0;
   let refused: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
@@ -230,14 +245,14 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       run = 0;
     }
     run++;
-    countGroupAddress(queue, data);
+    if (vectorized === 0) countGroupAddress(queue, data);
   }
   st32(queue + Q_FREE_HEAD, head);
   st32(queue + Q_FREE, free);
   if (refused !== 0) count(queue + Q_ERRORS, refused);
   if (run !== 0) {
     countSizes(queue, runLength, run);
-    countBurst(queue, sent - refused, bytes);
+    countBurst(queue, sent - fours - refused, bytes);
     publishBurst(queue, first, firstWord, position, ld32(queue + Q_USED));
   }
   return sent;

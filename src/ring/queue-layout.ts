@@ -139,6 +139,8 @@ export const QUEUE_PACKED: u32 = 4;
 export const QUEUE_EVENT_IDX: u32 = 8;
 /** VIRTIO_F_INDIRECT_DESC was negotiated. */
 export const QUEUE_INDIRECT: u32 = 16;
+/** Not negotiated: the queue takes the vectorized path (src/port/virtio-path.ts). */
+export const QUEUE_VECTORIZED: u32 = 32;
 
 /** The other side's index ran further ahead than the ring is long. */
 export const QUEUE_ERROR_INDEX: u32 = 1;

@@ -17,6 +17,7 @@ import {
   QUEUE_MERGEABLE,
   QUEUE_PACKED,
   QUEUE_RUNNING,
+  QUEUE_VECTORIZED,
 } from '../../src/ring/queue-layout.ts';
 import { packedRingBytes, splitRingBytes, type DeviceQueue, type DriverQueue } from '../../src/ring/virtqueue.ts';
 import { frame, RingBench, TARGETS } from '../support/ring-pair.ts';
@@ -69,6 +70,7 @@ const FORMATS = [
   ['split, mergeable and indirect', QUEUE_MERGEABLE | QUEUE_INDIRECT, 64],
   ['packed', QUEUE_PACKED, 50],
   ['packed, in order', QUEUE_PACKED | QUEUE_IN_ORDER, 64],
+  ['packed, vectorized', QUEUE_PACKED | QUEUE_IN_ORDER | QUEUE_VECTORIZED, 64],
   ['packed, mergeable and indirect', QUEUE_PACKED | QUEUE_MERGEABLE | QUEUE_INDIRECT, 77],
 ] as const;
 

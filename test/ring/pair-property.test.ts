@@ -26,6 +26,7 @@ import {
   QUEUE_MERGEABLE,
   QUEUE_PACKED,
   QUEUE_RUNNING,
+  QUEUE_VECTORIZED,
   REGIONS_BYTES,
 } from '../../src/ring/queue-layout.ts';
 import { DeviceQueue, DriverQueue, packedRingBytes, splitRingBytes } from '../../src/ring/virtqueue.ts';
@@ -83,6 +84,7 @@ const common = {
   addressHigh: fc.constantFrom(0, 1),
   eventIndex: fc.boolean(),
   indirect: fc.boolean(),
+  vectorized: fc.boolean(),
 };
 const settings = {
   split: fc.record({
@@ -139,7 +141,8 @@ class Port {
       (given.inOrder ? QUEUE_IN_ORDER : 0) |
       (given.packed ? QUEUE_PACKED : 0) |
       (given.eventIndex ? QUEUE_EVENT_IDX : 0) |
-      (given.indirect ? QUEUE_INDIRECT : 0);
+      (given.indirect ? QUEUE_INDIRECT : 0) |
+      (given.vectorized && given.packed && given.inOrder && !given.mergeable ? QUEUE_VECTORIZED : 0);
     this.options = { ...given, header, features };
     const { arena } = bench;
     // the caches of two other lcores may keep 48 each: a whole burst must still be there

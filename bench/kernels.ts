@@ -1,0 +1,112 @@
+/**
+ * What the burst functions of a virtqueue cost by themselves: both ends of a ring in one thread, so that no cache line travels.
+ *
+ *     npx tsx bench/kernels.ts [--size 64] [--queue 256] [--kernels dist/kernels.wasm]
+ *
+ * Nanoseconds a packet, the least and the median of the windows. What a pair of cores adds is measured by bench/main.ts.
+ * @module
+ */
+import { parseArgs } from 'node:util';
+import { MBUF_DATA, MBUF_LENGTH, MBUF_SEGMENT_LENGTH } from '../src/memory/mbuf-layout.ts';
+import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../src/ring/queue-layout.ts';
+import { RingBench, testArena } from '../test/support/ring-pair.ts';
+import { median } from './statistics.ts';
+
+const { values } = parseArgs({
+  options: {
+    size: { type: 'string', default: '64' },
+    queue: { type: 'string', default: '256' },
+    windows: { type: 'string', default: '41' },
+  },
+});
+const size = Number(values.size);
+const ring = Number(values.queue);
+const windows = Number(values.windows);
+
+const PATHS = [
+  ['split', QUEUE_MERGEABLE | QUEUE_IN_ORDER],
+  ['split-regular', 0],
+  ['packed', QUEUE_PACKED | QUEUE_MERGEABLE | QUEUE_IN_ORDER],
+  ['packed-in-order', QUEUE_PACKED | QUEUE_IN_ORDER],
+  ['packed-vectorized', QUEUE_PACKED | QUEUE_IN_ORDER | QUEUE_VECTORIZED],
+] as const;
+
+const BURST = 32;
+/** Bursts of one kernel between two readings of the clock: what a ring holds. */
+const BURSTS = ring / BURST;
+/** Rounds of a window. */
+const ROUNDS = 400;
+
+type Step = readonly [name: string, run: (handles: number) => number];
+
+/** Runs `steps` one after the other over a whole ring, again and again; microseconds of each window by step. */
+function measure(steps: readonly Step[], handles: number): void {
+  const times = steps.map((): number[] => []);
+  for (let window = 0; window < windows; window++) {
+    const spent = steps.map(() => 0);
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [index, [name, run]] of steps.entries()) {
+        const before = performance.now();
+        for (let burst = 0; burst < BURSTS; burst++) {
+          const done = run(handles + burst * BURST * 4);
+          if (done !== BURST) throw new Error(`${name}: ${done} packets`);
+        }
+        spent[index] = (spent[index] ?? 0) + performance.now() - before;
+      }
+    }
+    // the first windows warm up
+    if (window < 5) continue;
+    for (const [index, milliseconds] of spent.entries()) times[index]?.push((milliseconds * 1e6) / (ROUNDS * BURSTS * BURST));
+  }
+  const cells = steps.map(([name], index) => {
+    const all = times[index] ?? [];
+    return `${name} ${Math.min(...all).toFixed(2)} (${median(all).toFixed(2)})`;
+  });
+  console.log(`    ${cells.join('   ')}`);
+}
+
+for (const [name, features] of PATHS) {
+  console.log(name);
+  using bench = new RingBench('wasm', testArena(32 * 1024 * 1024));
+  const { kernels } = bench;
+  const pool = bench.pool({ count: 2048, cacheSize: 256 });
+  const devicePool = bench.pool({ count: 2048, cacheSize: 256 });
+  const handles = bench.own(ring * 4);
+  const options = { size: ring, features, pool, devicePool };
+  const transmit = bench.pair(options);
+  const receive = bench.pair(options);
+  const make = (from: number) => (to: number) => {
+    const made = kernels.mbufAllocate(from, 0, to, BURST);
+    for (let index = 0; index < BURST; index++) {
+      const packet = bench.ld32(to + index * 4);
+      bench.st32(packet + MBUF_LENGTH, size);
+      bench.st32(packet + MBUF_SEGMENT_LENGTH, size);
+      bench.u8[bench.ld32(packet + MBUF_DATA)] = 2;
+    }
+    return made;
+  };
+  const free = (from: number): number => {
+    kernels.packetsFree(from, BURST, 0);
+    return BURST;
+  };
+  measure(
+    [
+      ['make', make(pool.offset)],
+      ['driver-tx', (from) => kernels.driverTransmit(transmit.driver.offset, from, BURST)],
+      ['device-rx', (to) => kernels.deviceDequeue(transmit.device.offset, to, BURST)],
+      ['free', free],
+    ],
+    handles,
+  );
+  kernels.driverReclaim(transmit.driver.offset);
+  while (kernels.driverRefill(receive.driver.offset, 0) !== 0) continue;
+  measure(
+    [
+      ['make', make(devicePool.offset)],
+      ['device-tx', (from) => kernels.deviceEnqueue(receive.device.offset, from, BURST)],
+      ['driver-rx', (to) => kernels.driverReceive(receive.driver.offset, to, BURST)],
+      ['free', free],
+    ],
+    handles,
+  );
+}
