@@ -26,6 +26,11 @@ export interface DeviceOffer {
   readonly physicalAddresses?: number;
   /** A device from before virtio 1.0: its rings lie in one piece. */
   readonly legacy?: boolean;
+  /**
+   * VIRTIO_F_EVENT_IDX may be taken on packed rings. QEMU's virtio-net does not keep its event up to date there (docs/architecture.md),
+   * and behind a PCI function there is no telling who it is.
+   */
+  readonly packedEvents?: boolean;
 }
 
 export interface RssLimits {

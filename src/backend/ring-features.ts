@@ -15,11 +15,11 @@ import {
 export const RING_FEATURES = VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 
 /**
- * What a driver accepts of the features that both sides have. With packed rings it does without events: with them,
- * packets to a QEMU 7.2 that offers them stay away for ever (test/qtest/traffic.test.ts, a packed device).
+ * What a driver accepts of the features that both sides have. On packed rings events are left to devices that keep theirs up to date
+ * (DeviceOffer.packedEvents); with flags alone nothing is lost.
  */
-export function drivenFeatures(features: bigint): bigint {
-  return (features & VIRTIO_F_RING_PACKED) === 0n ? features : features & ~VIRTIO_F_EVENT_IDX;
+export function drivenFeatures(features: bigint, packedEvents = false): bigint {
+  return (features & VIRTIO_F_RING_PACKED) === 0n || packedEvents ? features : features & ~VIRTIO_F_EVENT_IDX;
 }
 
 const BITS: readonly (readonly [feature: bigint, bit: number])[] = [

@@ -567,7 +567,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #acceptedFeatures(offer: DeviceOffer): bigint {
-    return withPrerequisites(drivenFeatures(offer.features & this.#wantedFeatures()), this.#provided);
+    return withPrerequisites(drivenFeatures(offer.features & this.#wantedFeatures(), offer.packedEvents), this.#provided);
   }
 
   /** Where the device has no control queue that is reached through the backend, the backend's own stands in for it. */

@@ -104,7 +104,7 @@ describe('the vhost-user front-end', () => {
   it('starts rings without enabling them where there are no protocol features', async () => {
     const served = accept(listen(), { features: Feature.VERSION_1 });
     const front = frontEnd();
-    expect(await front.open()).toEqual({ features: Feature.VERSION_1, queuePairs: 1 });
+    expect(await front.open()).toEqual({ features: Feature.VERSION_1, queuePairs: 1, packedEvents: true });
     const ring = new DriverQueue(arena, { name: 'a ring', size: 64, port: 0 });
     await front.start({ features: Feature.VERSION_1, mtu: 1500, rings: [undefined, ring] });
     await front.close();

@@ -243,7 +243,7 @@ export class VhostUserFrontEnd implements VirtioBackend {
         }
       }
     }
-    return { features: this.#offered, queuePairs };
+    return { features: this.#offered, queuePairs, packedEvents: true };
   }
 
   /** A back-end has come by itself, or has come back. */
