@@ -11,7 +11,7 @@ export class PortPair implements AsyncDisposable {
 
   static async open(
     environment: Environment | undefined,
-    keys: { readonly queues?: number; readonly mrg_rxbuf?: boolean } = {},
+    keys: { readonly queues?: number; readonly mrg_rxbuf?: boolean; readonly packed_vq?: boolean } = {},
   ): Promise<PortPair> {
     const pair = new PortPair();
     try {

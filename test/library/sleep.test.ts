@@ -24,10 +24,15 @@ function sleeps(cores: LaunchedLcores): number {
   return cores.sleeps()[0]?.sleeps ?? 0;
 }
 
-for (const side of ['device', 'driver'] as const) {
-  test(`an lcore on the ${side} sleeps between bursts and returns every packet`, async () => {
+for (const [side, packed_vq] of [
+  ['device', false],
+  ['driver', false],
+  ['device', true],
+  ['driver', true],
+] as const) {
+  test(`an lcore on the ${side} of ${packed_vq ? 'packed' : 'split'} rings sleeps between bursts and returns every packet`, async () => {
     await using environment = createEnvironment(small);
-    await using pair = await PortPair.open(environment);
+    await using pair = await PortPair.open(environment, { packed_vq });
     const port = pair[side];
     const other = side === 'device' ? pair.driver : pair.device;
     await using cores = await launch('macswap', { lcores: [cpu], ports: [port], topology: 'loop', sleep: true });

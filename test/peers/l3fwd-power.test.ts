@@ -102,13 +102,15 @@ const ROUNDS = 4;
 
 describe.skipIf(WHY_NO_PEERS !== undefined)('l3fwd-power', () => {
   test.each([
-    ['dpdk', 'driver'],
-    ['dpdk', 'device'],
-    ['dpdk-ts', 'driver'],
-    ['dpdk-ts', 'device'],
-  ] as const satisfies readonly (readonly [Program, string])[])(
-    "with %s's testpmd, its own ports the %s",
-    async (program, role) => {
+    ['dpdk', 'driver', 'split'],
+    ['dpdk', 'driver', 'packed'],
+    ['dpdk', 'device', 'split'],
+    ['dpdk', 'device', 'packed'],
+    ['dpdk-ts', 'driver', 'split'],
+    ['dpdk-ts', 'device', 'split'],
+  ] as const satisfies readonly (readonly [Program, string, string])[])(
+    "with %s's testpmd, its own ports the %s, %s rings",
+    async (program, role, format) => {
       const { packets, back, on, bad } = traffic(BURST);
       writePcap(path('in.pcap'), packets);
       writePcap(path('none.pcap'), []);
@@ -116,7 +118,8 @@ describe.skipIf(WHY_NO_PEERS !== undefined)('l3fwd-power', () => {
       const device = (index: 0 | 1, there: boolean): string => {
         const number = String(index);
         // whoever is the device listens
-        return (role === 'driver') === there ? `net_vhost${number},iface=${sockets[index]}` : `virtio_user${number},path=${sockets[index]}`;
+        if ((role === 'driver') === there) return `net_vhost${number},iface=${sockets[index]}`;
+        return `virtio_user${number},path=${sockets[index]}${format === 'packed' ? ',packed_vq=1' : ''}`;
       };
       const vdevs = [
         `net_pcap0,rx_pcap=${path('in.pcap')},tx_pcap=${path('back.pcap')}`,
@@ -168,7 +171,7 @@ describe.skipIf(WHY_NO_PEERS !== undefined)('l3fwd-power', () => {
           const before = router.cpuMilliseconds();
           await sleep(3000);
           const used = router.cpuMilliseconds() - before;
-          console.log(`l3fwd-power (${program}, ${role}): ${String(used)} ms of CPU time in 3 s without packets`);
+          console.log(`l3fwd-power (${program}, ${role}, ${format}): ${String(used)} ms of CPU time in 3 s without packets`);
           // polling would take all of the 3000
           expect(used).toBeLessThan(1000);
         }
