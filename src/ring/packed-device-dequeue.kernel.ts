@@ -313,7 +313,7 @@ export function packedDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     done++;
   }
   if (done !== received) count(queue + Q_ERRORS, done - received);
-  if (received !== 0) countPackets(queue, to, received);
+  if (received !== 0) countPackets(queue, to, received, 1);
   finishBurst(queue, position);
   return received;
 }

@@ -253,7 +253,7 @@ export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     const placed: u32 = placeRun(queue, next, most, start, position);
     if (placed !== 0) {
       copyRun(queue, next, placed);
-      countPackets(queue, next, placed);
+      countPackets(queue, next, placed, 1);
       position = advance(position, placed, size);
       left -= placed;
       sent += placed;
@@ -268,7 +268,7 @@ export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
       count(queue + Q_DROPPED, 1);
       continue;
     }
-    countPackets(queue, next, 1);
+    countPackets(queue, next, 1, 1);
     position = advance(position, taken, size);
     left -= taken;
   }

@@ -13,7 +13,7 @@ import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driv
 import { giveUp } from './give-up.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
-import { postFours, receiveFours } from './packed-driver-vector.kernel.ts';
+import { packedPostFours, packedReceiveFours } from './packed-driver-fours.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
@@ -72,8 +72,8 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
   const firstWord: u32 = ld16(ring + (head << 1)) | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16);
   let posted: u32 = 0;
-  if ((ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED) !== 0 && physical === 0) {
-    posted = postFours(queue, wanted);
+  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0) {
+    posted = packedPostFours(queue, wanted);
     head = head + posted === size ? 0 : head + posted;
     position = advance(position, posted, size);
   }
@@ -275,16 +275,17 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
   // a pool that was empty may have buffers again
   refillMost(queue, size);
+  const features: u32 = ld32(queue + Q_FEATURES);
+  const offloads: u32 = ld32(queue + Q_OFFLOADS);
+  if ((features & QUEUE_VECTORIZED) === 0) readAhead(queue, packets, size);
+  const plain: u32 = ld32(queue + Q_BATCH) | offloads;
+  let received: u32 = (features & QUEUE_IN_ORDER) !== 0 && plain === 0 ? packedReceiveFours(queue, to, packets) : 0;
+  const fours: u32 = received;
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const header: u32 = ld32(queue + Q_HEADER);
-  const features: u32 = ld32(queue + Q_FEATURES);
-  const vectorized: u32 = features & QUEUE_VECTORIZED;
-  let received: u32 = vectorized !== 0 && (ld32(queue + Q_BATCH) | ld32(queue + Q_OFFLOADS)) === 0 ? receiveFours(queue, to, packets) : 0;
-  const fours: u32 = received;
   const port: u32 = ld32(queue + Q_PORT);
-  const offloads: u32 = ld32(queue + Q_OFFLOADS);
   const lcore: u32 = ld32(queue + Q_LCORE);
   let position: u32 = ld32(queue + Q_HANDLED);
   let free: u32 = ld32(queue + Q_FREE);
@@ -293,7 +294,6 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   let errors: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
-  if (vectorized === 0) readAhead(queue, packets, size);
   while (received < packets && free < size) {
     let packet: u32 = 0;
     let length: u32 = 0;
@@ -354,7 +354,7 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
       run = 0;
     }
     run++;
-    if (vectorized === 0) countGroupAddress(queue, ld32(packet + MBUF_DATA));
+    if ((features & QUEUE_VECTORIZED) === 0) countGroupAddress(queue, ld32(packet + MBUF_DATA));
   }
   st32(queue + Q_HANDLED, position);
   st32(queue + Q_FREE, free);

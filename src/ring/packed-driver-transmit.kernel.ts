@@ -20,8 +20,9 @@ import {
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { sendFours, takeFours } from './packed-driver-vector.kernel.ts';
+import { packedSendFours } from './packed-driver-fours.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
@@ -71,7 +72,6 @@ export function packedDriverReclaim(queue: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
-  const vectorized: u32 = ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED;
   let free: u32 = ld32(queue + Q_FREE);
   let tail: u32 = ld32(queue + Q_FREE_TAIL);
   let position: u32 = ld32(queue + Q_HANDLED);
@@ -85,7 +85,7 @@ export function packedDriverReclaim(queue: u32): u32 {
       break;
     }
     let next: u32 = id;
-    if (vectorized !== 0 && id >= tail) {
+    if (inOrder !== 0 && id >= tail) {
       const fours: u32 = takeFours(shadow + tail * SHADOW_BYTES, scratch + (done << 2), id - tail + 1);
       position = advance(position, fours, size);
       free += fours;
@@ -168,8 +168,8 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   if (free < packets) free = packedDriverReclaim(queue);
   const header: u32 = ld32(queue + Q_HEADER);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
-  const vectorized: u32 = ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED;
-  let sent: u32 = vectorized !== 0 && physical === 0 ? sendFours(queue, from, packets) : 0;
+  const features: u32 = ld32(queue + Q_FEATURES);
+  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && physical === 0 ? packedSendFours(queue, from, packets) : 0;
   if (sent === packets) return sent;
   const fours: u32 = sent;
   free = ld32(queue + Q_FREE);
@@ -245,7 +245,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       run = 0;
     }
     run++;
-    if (vectorized === 0) countGroupAddress(queue, data);
+    if ((features & QUEUE_VECTORIZED) === 0) countGroupAddress(queue, data);
   }
   st32(queue + Q_FREE_HEAD, head);
   st32(queue + Q_FREE, free);

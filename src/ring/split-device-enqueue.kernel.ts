@@ -136,7 +136,7 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     const placed: u32 = placeRun(queue, from + (sent << 2), most, handled, own, mask);
     if (placed !== 0) {
       copyRun(queue, from + (sent << 2), placed);
-      countPackets(queue, from + (sent << 2), placed);
+      countPackets(queue, from + (sent << 2), placed, 1);
       sent += placed;
       own = (own + placed) & 0xffff;
       handled = (handled + placed) & 0xffff;
@@ -160,7 +160,7 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
       sent++;
       continue;
     }
-    countPackets(queue, from + (sent << 2), 1);
+    countPackets(queue, from + (sent << 2), 1, 1);
     sent++;
     own = (own + buffers) & 0xffff;
     handled = (handled + buffers) & 0xffff;

@@ -8,7 +8,7 @@ import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_ROO
 import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
 import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
@@ -49,6 +49,7 @@ import {
   SHADOW_COUNT,
   SHADOW_MBUF,
 } from './queue-layout.ts';
+import { splitPostFours, splitReceiveFours } from './split-driver-fours.kernel.ts';
 import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
 import { AVAILABLE_RING, DESCRIPTOR_BYTES, DESCRIPTOR_F_WRITE, USED_ELEMENT_BYTES, USED_RING } from './split-layout.ts';
 
@@ -70,7 +71,13 @@ export function splitDriverRefill(queue: u32, lcore: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
-  for (let at: u32 = 0; at < wanted; at++) {
+  let posted: u32 = 0;
+  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0) {
+    posted = splitPostFours(queue, wanted);
+    head += posted;
+    index = (index + posted) & 0xffff;
+  }
+  for (let at: u32 = posted; at < wanted; at++) {
     const mbuf: u32 = ld32(scratch + (at << 2));
     const descriptor: u32 = ld16(ring + ((head & mask) << 1));
     let address: u32 = ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header;
@@ -195,6 +202,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const lcore: u32 = ld32(queue + Q_LCORE);
   let bytes: u32 = 0;
   let received: u32 = 0;
+  let fours: u32 = 0;
   let errors: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
@@ -204,7 +212,18 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const elements: u32 = ld32(queue + Q_USED) + USED_RING;
   const head: u32 = ld32(queue + Q_FREE_HEAD);
   let free: u32 = ld32(queue + Q_FREE);
-  if (inOrder !== 0) readAhead(queue, ahead < packets ? ahead : packets, head + free, mask);
+  if (inOrder !== 0) {
+    const most: u32 = ahead < packets ? ahead : packets;
+    readAhead(queue, most, head + free, mask);
+    if ((ld32(queue + Q_BATCH) | offloads) === 0) fours = splitReceiveFours(queue, to, most);
+    if (fours !== 0) {
+      countPackets(queue, to, fours, 1);
+      received = fours;
+      free += fours;
+      ahead -= fours;
+      handled = (handled + fours) & 0xffff;
+    }
+  }
   while (received < packets && ahead !== 0) {
     // the usual case first: the oldest descriptor was used, for a packet in one buffer
     if (inOrder !== 0 && ld32(queue + Q_BATCH) === 0) {
@@ -311,7 +330,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   if (errors !== 0) count(queue + Q_ERRORS, errors);
   if (run !== 0) {
     countSizes(queue, runLength, run);
-    countBurst(queue, received, bytes);
+    countBurst(queue, received - fours, bytes);
   }
   // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
   refillMost(queue, size);

@@ -16,7 +16,8 @@ import {
   ONE_SEGMENT_ONE_OWNER,
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
+import { takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
@@ -56,6 +57,7 @@ import {
   TRANSMIT_TABLE,
   TRANSMIT_TABLE_ENTRIES,
 } from './queue-layout.ts';
+import { splitSendFours } from './split-driver-fours.kernel.ts';
 import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
 import {
   AVAILABLE_RING,
@@ -89,6 +91,9 @@ export function splitDriverReclaim(queue: u32): u32 {
     const ring: u32 = ld32(queue + Q_FREE_RING);
     const first: u32 = ld32(queue + Q_FREE_HEAD);
     let tail: u32 = first + ld32(queue + Q_FREE);
+    const oldest: u32 = tail & mask;
+    done = takeFours(shadow + oldest * SHADOW_BYTES, scratch, ahead < size - oldest ? ahead : size - oldest);
+    tail += done;
     for (; done < ahead; done++) {
       const entry: u32 = shadow + ld16(ring + ((tail & mask) << 1)) * SHADOW_BYTES;
       const packet: u32 = ld32(entry + SHADOW_MBUF);
@@ -217,7 +222,11 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
-  let sent: u32 = 0;
+  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0 ? splitSendFours(queue, from, packets) : 0;
+  const fours: u32 = sent;
+  head += fours;
+  free -= fours;
+  index = (index + fours) & 0xffff;
   let refused: u32 = 0;
   let runLength: u32 = 0;
   let run: u32 = 0;
@@ -281,10 +290,11 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   st32(queue + Q_FREE_HEAD, head);
   st32(queue + Q_FREE, free);
   if (refused !== 0) count(queue + Q_ERRORS, refused);
+  if (fours !== 0) countPackets(queue, from, fours, 1);
   if (run !== 0) {
     countSizes(queue, runLength, run);
-    countBurst(queue, sent - refused, bytes);
-    publish(queue, index);
+    countBurst(queue, sent - fours - refused, bytes);
   }
+  if (fours + run !== 0) publish(queue, index);
   return sent;
 }
