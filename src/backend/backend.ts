@@ -103,6 +103,14 @@ export interface VirtioBackend {
   control?(command: ControlCommand, data: Uint8Array): Promise<void>;
   /** Descriptor that is signalled when receive queue `pair` of a started device has packets; undefined: there is polling only. */
   receiveInterrupt?(pair: number): number | undefined;
+  /**
+   * Takes one ring from the device, which goes on with the others; its number is that of DeviceStart.rings. Afterwards the device
+   * touches neither it nor what it was told by it. Absent: no device behind this backend can.
+   * @throws VirtioError EOPNOTSUPP where VIRTIO_F_RING_RESET was not agreed on
+   */
+  stopRing?(ring: number, queue: DriverQueue): Promise<void>;
+  /** Hands it over again, fresh. @throws VirtioError when the device does not take it */
+  startRing?(ring: number, queue: DriverQueue): Promise<void>;
   /** Takes the rings back. */
   stop(): Promise<void>;
   close(): Promise<void>;

@@ -31,6 +31,7 @@ import {
   VIRTIO_F_NOTIF_CONFIG_DATA,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_ORDER_PLATFORM,
+  VIRTIO_F_RING_RESET,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_GUEST_ANNOUNCE,
@@ -56,6 +57,11 @@ const OWN_FEATURES =
   VIRTIO_NET_F_MAC |
   VIRTIO_NET_F_STATUS |
   VIRTIO_NET_F_SPEED_DUPLEX;
+/** What is taken whatever the port wants, on this transport. */
+function ownFeatures({ resetRing }: VirtioTransport): bigint {
+  return resetRing === undefined ? OWN_FEATURES : OWN_FEATURES | VIRTIO_F_RING_RESET;
+}
+
 /** Of readInterruptStatus(). */
 const INTERRUPT_CONFIGURATION = 2;
 /** Interrupts by their numbers: the configuration's, then one for each receive queue. */
@@ -95,6 +101,11 @@ interface Session {
   endWatch: (() => void) | undefined;
   /** Receive queues that have an interrupt. */
   receiveInterrupts: number;
+}
+
+/** Number of the interrupt of a ring; undefined: none. */
+function ringInterrupt({ receiveInterrupts }: Session, ring: number): number | undefined {
+  return ring % 2 === 0 && ring / 2 < receiveInterrupts ? FIRST_RECEIVE_INTERRUPT + ring / 2 : undefined;
 }
 
 export class TransportBackend implements VirtioBackend {
@@ -164,6 +175,30 @@ export class TransportBackend implements VirtioBackend {
       if ((features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n) await this.#command(session, MAC_ADDR_SET, mac);
       else if (running || (inspection.features & VIRTIO_NET_F_CTRL_MAC_ADDR) === 0n) await changeMac(transport, inspection, mac);
       this.#mac = mac;
+    });
+  }
+
+  stopRing(ring: number, queue: DriverQueue): Promise<void> {
+    return this.#exclusive(async () => {
+      const { transport, features, queues } = this.#present();
+      if ((features & VIRTIO_F_RING_RESET) === 0n || transport.resetRing === undefined) {
+        throw new VirtioError(`${this.peer}: the device does not give single rings back (VIRTIO_F_RING_RESET)`, { code: 'EOPNOTSUPP' });
+      }
+      const place = queues.indexOf(queue);
+      if (place >= 0) queues.splice(place, 1);
+      setNotification(queue, undefined);
+      await transport.resetRing(ring);
+    });
+  }
+
+  startRing(ring: number, queue: DriverQueue): Promise<void> {
+    return this.#exclusive(async () => {
+      const session = this.#present();
+      const notification = await session.transport.setRing(ring, queue, ringInterrupt(session, ring));
+      // it may have gone meanwhile
+      if (this.#session !== session || !session.running) throw this.#gone();
+      setNotification(queue, notification);
+      session.queues.push(queue);
     });
   }
 
@@ -258,7 +293,8 @@ export class TransportBackend implements VirtioBackend {
     const pairs = rings.length >> 1;
     const useful = (wanted & VIRTIO_NET_F_CTRL_VQ) === 0n ? ~CONTROL_QUEUE_FEATURES : pairs > 1 ? ~0n : ~VIRTIO_NET_F_MQ;
     const features = withPrerequisites(
-      ((wanted & inspection.features & useful) | (inspection.features & OWN_FEATURES)) & (transport.legacy ? LEGACY_FEATURES : ~0n),
+      ((wanted & inspection.features & useful) | (inspection.features & ownFeatures(transport))) &
+        (transport.legacy ? LEGACY_FEATURES : ~0n),
     );
     checkMtu(this.peer, inspection, mtu);
     await negotiate(transport, features);
@@ -269,8 +305,7 @@ export class TransportBackend implements VirtioBackend {
     const notifications: [DriverQueue, Notification][] = [];
     for (const [ring, queue] of rings.entries()) {
       if (queue === undefined) continue;
-      const interrupt = ring % 2 === 0 && ring / 2 < session.receiveInterrupts ? FIRST_RECEIVE_INTERRUPT + ring / 2 : undefined;
-      notifications.push([queue, await transport.setRing(ring, queue, interrupt)]);
+      notifications.push([queue, await transport.setRing(ring, queue, ringInterrupt(session, ring))]);
     }
     if ((features & VIRTIO_NET_F_CTRL_VQ) !== 0n) await this.#handOverControlQueue(session);
     await this.#watchConfig(session, told);

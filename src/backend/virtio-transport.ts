@@ -76,6 +76,12 @@ export interface VirtioTransport {
    * @throws VirtioError when the device does not take it
    */
   setRing(index: number, ring: RingPlace, interrupt: number | undefined): Promise<Notification>;
+  /**
+   * Takes ring `index` from the device while the others go on, where VIRTIO_F_RING_RESET was agreed on (2.6.1); setRing() hands it over
+   * again. Absent: the transport has no way to.
+   * @throws VirtioError ETIMEDOUT when the device keeps it
+   */
+  resetRing?(index: number): Promise<void>;
   /** Which interrupt tells of a changed configuration; undefined: none. @throws VirtioError when the device does not take it */
   setConfigInterrupt(interrupt: number | undefined): Promise<void>;
   /** For a line: whether it was this device, and why (4.1.4.5); reading takes it back, and lets the line signal again. 1: a ring, 2: the configuration. */

@@ -296,6 +296,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
     return this.notSupported('reset');
   }
 
+  stopQueue(_direction: 'rx' | 'tx', _queue: number): Promise<void> {
+    return this.notSupported('stopping one queue');
+  }
+
+  startQueue(_direction: 'rx' | 'tx', _queue: number): Promise<void> {
+    return this.notSupported('starting one queue');
+  }
+
   abstract link(): Link;
 
   setLink(_up: boolean): Promise<void> {

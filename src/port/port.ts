@@ -165,6 +165,15 @@ export interface Port {
   /** Stops, re-initialises the device and leaves it stopped. @throws VirtioError EOPNOTSUPP where the driver has no reset */
   reset(): Promise<void>;
 
+  /**
+   * Stops one queue of a started port, while the others go on: what it holds is freed, and nothing comes or goes by it until
+   * startQueue(). It runs again when the port is started.
+   * @throws VirtioError EOPNOTSUPP where the driver or the device cannot, EINVAL for a queue that is not there
+   */
+  stopQueue(direction: 'rx' | 'tx', queue: number): Promise<void>;
+  /** Starts it again; one that runs is no error. */
+  startQueue(direction: 'rx' | 'tx', queue: number): Promise<void>;
+
   link(): Link;
   /** @throws VirtioError EOPNOTSUPP where the driver cannot */
   setLink(up: boolean): Promise<void>;

@@ -131,6 +131,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #rssKey = RSS_DEFAULT_KEY;
   #rssTypes = RSS_IP;
   #rssTable: readonly number[] = [];
+  /** By stopQueue(). */
+  readonly #stoppedQueues = new Set<DriverQueue>();
 
   private constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
@@ -355,6 +357,48 @@ export class VirtioPort extends BasePort<DriverQueue> {
     if (on === this.allMulticast) return Promise.resolve();
     if (!this.#filters) return this.notSupported('all-multicast mode without a control queue (cq=1)');
     return this.#enqueue(() => this.#control.setAllMulticast(on));
+  }
+
+  override async stopQueue(direction: 'rx' | 'tx', index: number): Promise<void> {
+    await this.#enqueue(async () => {
+      const { queue, ring } = this.#runningQueue(direction, index);
+      if (this.#stoppedQueues.has(queue)) return;
+      if (this.#backend.stopRing === undefined) return this.notSupported('stopping one queue');
+      const before = queue.get(Q_STATE);
+      queue.setState(QUEUE_STOPPED);
+      await this.context.gracePeriod();
+      try {
+        await this.#backend.stopRing(ring, queue);
+      } catch (error) {
+        // a ring that the device was asked for and did not give back stays as it is
+        if (error instanceof VirtioError && error.code === 'EOPNOTSUPP') queue.setState(before);
+        throw error;
+      }
+      this.#stoppedQueues.add(queue);
+      queue.reset(this.context.main.kernels);
+    });
+  }
+
+  override async startQueue(direction: 'rx' | 'tx', index: number): Promise<void> {
+    await this.#enqueue(async () => {
+      const { queue, ring } = this.#runningQueue(direction, index);
+      if (!this.#stoppedQueues.has(queue)) {
+        // where it cannot be stopped it cannot be started
+        return this.#backend.stopRing === undefined ? this.notSupported('starting one queue') : undefined;
+      }
+      await this.#backend.startRing?.(ring, queue);
+      this.#stoppedQueues.delete(queue);
+      if (direction === 'rx') this.#fillAndNotify(queue);
+      queue.setState(QUEUE_RUNNING);
+    });
+  }
+
+  /** A queue that the device has, or gave back by itself alone. */
+  #runningQueue(direction: 'rx' | 'tx', index: number): { readonly queue: DriverQueue; readonly ring: number } {
+    const queue = direction === 'rx' ? this.rxQueue(index) : this.txQueue(index);
+    if (queue === undefined) throw this.error('EINVAL', `there is no ${direction} queue ${String(index)}`);
+    if (!this.#up) throw this.error('ENODEV', `${direction} queue ${String(index)}: the port is not started, or its device is gone`);
+    return { queue, ring: 2 * index + (direction === 'rx' ? 0 : 1) };
   }
 
   link(): Link {
@@ -644,13 +688,13 @@ export class VirtioPort extends BasePort<DriverQueue> {
       });
     }
     this.#up = true;
+    this.#stoppedQueues.clear();
     this.#logPaths();
     if (this.#backend.control !== undefined) await this.#control.begin(features, this.#rssSettings(), this.context.log);
     // the device finds buffers at once, not only when an lcore first looks
     for (const [pair, queue] of this.rxQueues.entries()) {
       queue.set(Q_INTERRUPT_FD, this.#backend.receiveInterrupt?.(pair) ?? NO_DESCRIPTOR);
-      this.#fill(queue);
-      if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
+      this.#fillAndNotify(queue);
     }
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
   }
@@ -663,6 +707,11 @@ export class VirtioPort extends BasePort<DriverQueue> {
     for (const { announcement } of [paths.transmit, paths.receive]) {
       this.context.logInfo?.('pmd.net.virtio.init', `virtio: using ${announcement} on port ${String(this.id)}`);
     }
+  }
+
+  #fillAndNotify(queue: DriverQueue): void {
+    this.#fill(queue);
+    if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
   }
 
   #fill(queue: DriverQueue): void {

@@ -241,6 +241,26 @@ Fail to configure port 0
     ]);
   });
 
+  it('to one queue of a port', async () => {
+    const fake = await fakeSession();
+    const [port] = fake.ports;
+    port?.failing.set('stop tx 0', new VirtioError('net_null0: one queue cannot be stopped', { code: 'EOPNOTSUPP' }));
+    port?.failing.set('start rx 0', new VirtioError('net_null0: the device is gone', { code: 'ENODEV' }));
+    await converse(fake, [
+      ['port 0 rxq 0 stop', ''],
+      ['port 0 txq 0 stop', 'Function not supported in PMD\nnet_null0: one queue cannot be stopped\n'],
+      ['port 0 rxq 0 start', 'Failed to start the queue: No such device\nnet_null0: the device is gone\n'],
+      ['port 0 txq 0 start', ''],
+      ['port 0 rxq 7 stop', 'Invalid RX queue 7 (must be < nb_rxq=1)\n'],
+      ['port 0 txq 7 start', 'Invalid TX queue 7 (must be < nb_txq=1)\n'],
+      ['port 9 rxq 0 stop', 'Invalid port 9\n'],
+      ['port 0 rxq 0 pause', bad],
+      ['port stop 0', 'Stopping ports...\nChecking link statuses...\nDone\n'],
+      ['port 0 rxq 0 stop', 'Please start port 0 first\n'],
+    ]);
+    expect(port?.calls.filter((call) => /(rx|tx) 0$/.test(call))).toEqual(['stop rx 0', 'stop tx 0', 'start rx 0', 'start tx 0']);
+  });
+
   it('to switches', async () => {
     const fake = await fakeSession();
     fake.ports[1]?.failing.set('promiscuous', new VirtioError('net_null1: always promiscuous', { code: 'EOPNOTSUPP' }));

@@ -159,6 +159,12 @@ export class FakePort implements Port {
   reset(): Promise<void> {
     return this.failing.has('reset') ? this.#call('reset') : unsupported('what can be reset');
   }
+  stopQueue(direction: 'rx' | 'tx', queue: number): Promise<void> {
+    return this.#call(`stop ${direction} ${queue}`);
+  }
+  startQueue(direction: 'rx' | 'tx', queue: number): Promise<void> {
+    return this.#call(`start ${direction} ${queue}`);
+  }
   link(): Link {
     return { up: this.state === 'started', speed: 10000, fullDuplex: true, autonegotiation: false, ...this.fixedLink };
   }

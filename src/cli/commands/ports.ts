@@ -141,6 +141,16 @@ const life: readonly Command[] = [
   ),
 ];
 
+const queueLife: readonly Command[] = [
+  command(
+    'ports',
+    [word('port'), port, choice('direction', ['rxq', 'txq']), number('queue', uint16), choice('what', ['start', 'stop'])],
+    'One queue of a running port, where its device can (VIRTIO_F_RING_RESET).',
+    ({ switches }, values) =>
+      switches.runQueue(values.direction === 'rxq' ? 'rx' : 'tx', values.port, values.queue, values.what === 'start'),
+  ),
+];
+
 const configuration: readonly Command[] = [
   command(
     'ports',
@@ -185,4 +195,4 @@ const configuration: readonly Command[] = [
   ),
 ];
 
-export const portCommands: readonly Command[] = [...display, ...switches, ...life, ...configuration];
+export const portCommands: readonly Command[] = [...display, ...switches, ...life, ...queueLife, ...configuration];

@@ -5,6 +5,7 @@
 import type { MacAddress } from '../../net/mac-address.ts';
 import { isUnicast } from '../../net/mac-address.ts';
 import type { Port } from '../../port/port.ts';
+import { queueCounts } from '../display/queue-counts.ts';
 import { errnoText, reason } from './errno-text.ts';
 import type { Output } from './output.ts';
 import type { PortSelection } from './port-control.ts';
@@ -65,6 +66,29 @@ export class PortSwitches {
   async setLink(id: number, up: boolean): Promise<void> {
     const failure = await this.#attempt(id, (port) => port.setLink(up));
     if (failure !== undefined) this.#warn(`\nSet link ${up ? 'up' : 'down'} fail.`, failure);
+  }
+
+  /** `port ID rxq|txq QUEUE start|stop`. */
+  async runQueue(direction: 'rx' | 'tx', id: number, queue: number, run: boolean): Promise<void> {
+    const managed = this.#ports.get(id);
+    if (managed === undefined) {
+      this.#output.warn(`Invalid port ${id}`);
+      return;
+    }
+    if (managed.status !== 'started') {
+      this.#output.warn(`Please start port ${id} first`);
+      return;
+    }
+    const count = queueCounts(managed.port)[direction];
+    if (queue >= count) {
+      this.#output.warn(`Invalid ${direction.toUpperCase()} queue ${queue} (must be < nb_${direction}q=${count})`);
+      return;
+    }
+    const failure = await this.#attempt(id, (port) => (run ? port.startQueue(direction, queue) : port.stopQueue(direction, queue)));
+    if (failure === undefined) return;
+    const unsupported = failure.error === 'Operation not supported';
+    // testpmd is silent about other errors
+    this.#warn(unsupported ? 'Function not supported in PMD' : `Failed to ${run ? 'start' : 'stop'} the queue: ${failure.error}`, failure);
   }
 
   async setMac(id: number, mac: MacAddress): Promise<void> {
