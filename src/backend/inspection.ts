@@ -15,6 +15,8 @@ import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CTRL_MAC_ADDR,
+  VIRTIO_NET_F_CTRL_RX,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_HASH_REPORT,
   VIRTIO_NET_F_MAC,
@@ -59,7 +61,7 @@ export function controlRing(features: bigint, devicePairs: number): number {
  */
 export async function inspect(transport: VirtioTransport, queueSize: number | undefined): Promise<Inspection> {
   const { name } = transport;
-  const offered = withPrerequisites((await transport.readFeatures()) & (transport.legacy ? LEGACY_FEATURES : ~0n));
+  const offered = withMacCommands(withPrerequisites((await transport.readFeatures()) & (transport.legacy ? LEGACY_FEATURES : ~0n)));
   const configBytes = (await transport.configSize()) ?? Infinity;
   const field = async (needed: boolean, of: NetConfigNumber): Promise<number | undefined> => {
     const [offset, bytes] = NET_CONFIG[of];
@@ -104,6 +106,11 @@ export async function inspect(transport: VirtioTransport, queueSize: number | un
             hashTypes: types,
           },
   };
+}
+
+/** Commands of the class MAC need VIRTIO_NET_F_CTRL_RX (5.1.6.5.2.2): without it, VIRTIO_NET_F_CTRL_MAC_ADDR is of no use. */
+function withMacCommands(features: bigint): bigint {
+  return (features & VIRTIO_NET_F_CTRL_RX) === 0n ? features & ~VIRTIO_NET_F_CTRL_MAC_ADDR : features;
 }
 
 function ringSize(transport: VirtioTransport, ring: number, limit: number, wanted: number | undefined): number {

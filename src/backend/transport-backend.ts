@@ -58,8 +58,8 @@ const OWN_FEATURES =
   VIRTIO_NET_F_STATUS |
   VIRTIO_NET_F_SPEED_DUPLEX;
 /** What is taken whatever the port wants, on this transport. */
-function ownFeatures({ resetRing }: VirtioTransport): bigint {
-  return resetRing === undefined ? OWN_FEATURES : OWN_FEATURES | VIRTIO_F_RING_RESET;
+function ownFeatures(transport: VirtioTransport): bigint {
+  return transport.resetRing === undefined ? OWN_FEATURES : OWN_FEATURES | VIRTIO_F_RING_RESET;
 }
 
 /** Of readInterruptStatus(). */

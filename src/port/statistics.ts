@@ -10,6 +10,7 @@ import {
   Q_MULTICAST,
   Q_NO_MBUF,
   Q_NOTIFICATIONS,
+  Q_OVERSIZE,
   Q_PACKETS,
   Q_SIZES,
 } from '../ring/queue-layout.ts';
@@ -29,7 +30,13 @@ const SIZE_NAMES = [
 ] as const;
 
 export const BASIC_COUNTERS = [Q_PACKETS, Q_BYTES, Q_ERRORS, Q_NO_MBUF, Q_DROPPED] as const;
-export const ALL_COUNTERS = [...BASIC_COUNTERS, Q_MULTICAST, Q_BROADCAST, ...SIZE_NAMES.map((_, index) => Q_SIZES + 8 * index)] as const;
+export const ALL_COUNTERS = [
+  ...BASIC_COUNTERS,
+  Q_MULTICAST,
+  Q_BROADCAST,
+  Q_OVERSIZE,
+  ...SIZE_NAMES.map((_, index) => Q_SIZES + 8 * index),
+] as const;
 
 function sum(queues: readonly QueueState[], field: number): number {
   return queues.reduce((total, queue) => total + queue.counter(field), 0);
@@ -88,6 +95,11 @@ export function queueDetails(direction: 'rx' | 'tx', index: number, queue: Queue
     { name: name('broadcast_packets'), value: queue.counter(Q_BROADCAST) },
     ...SIZE_NAMES.map((size, place) => ({ name: name(`${size}_packets`), value: queue.counter(Q_SIZES + 8 * place) })),
   ];
+}
+
+/** Packets dropped because they were beyond the MTU; a name of ours. */
+export function oversize(index: number, queue: QueueState): ExtendedStatistic {
+  return { name: `tx_q${String(index)}_oversize_packets`, value: queue.counter(Q_OVERSIZE) };
 }
 
 /** Calls or kicks sent for a queue. */

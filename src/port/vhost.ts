@@ -22,7 +22,7 @@ import {
 } from './offloads.ts';
 import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, notifications, queueBasics, queueDetails } from './statistics.ts';
+import { basicExtended, notifications, oversize, queueBasics, queueDetails } from './statistics.ts';
 
 /** Keys of DPDK's net_vhost that ask for what is not there yet, and why. */
 const UNSUPPORTED = {
@@ -104,7 +104,7 @@ class VhostPort extends BasePort<DeviceQueue> {
       ...basicExtended(this.statistics()),
       ...queueBasics(this.rxQueues, this.txQueues),
       ...this.rxQueues.flatMap((queue, index) => details('rx', index, queue)),
-      ...this.txQueues.flatMap((queue, index) => details('tx', index, queue)),
+      ...this.txQueues.flatMap((queue, index) => [...details('tx', index, queue), oversize(index, queue)]),
     ];
   }
 

@@ -9,7 +9,7 @@ import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../b
 import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
 import { withPrerequisites } from '../backend/feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
-import { drivenFeatures, RING_FEATURES, ringBits } from '../backend/ring-features.ts';
+import { drivenFeatures, lengthLimit, RING_FEATURES, ringBits } from '../backend/ring-features.ts';
 import {
   CONTROL_QUEUE_FEATURES,
   VIRTIO_F_IN_ORDER,
@@ -63,7 +63,7 @@ import {
   rssTypeNames,
   rssTypesOf,
 } from './rss.ts';
-import { basicExtended, queueDetails } from './statistics.ts';
+import { basicExtended, oversize, queueDetails } from './statistics.ts';
 import { offloadFeatures, rssCapabilities, rxCapabilities, txCapabilities } from './virtio-capabilities.ts';
 import { VirtioControl } from './virtio-control.ts';
 import { choosePaths, type VirtioPaths } from './virtio-path.ts';
@@ -434,7 +434,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return [
       ...basicExtended(this.statistics()),
       ...this.rxQueues.flatMap((queue, index) => queueDetails('rx', index, queue, true)),
-      ...this.txQueues.flatMap((queue, index) => queueDetails('tx', index, queue, false)),
+      ...this.txQueues.flatMap((queue, index) => [...queueDetails('tx', index, queue, false), oversize(index, queue)]),
     ];
   }
 
@@ -677,7 +677,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
     const bits = [receive, transmit].map(({ name }) => ringBits(features) | (name === 'vectorized' ? QUEUE_VECTORIZED : 0));
     for (const [index, ring] of rings.entries()) {
       ring?.reset(this.context.main.kernels);
-      ring?.negotiate(bits[index % 2] ?? 0, header, work[index % 2 === 0 ? 0 : 1]);
+      ring?.negotiate(bits[index % 2] ?? 0, header, work[index % 2 === 0 ? 0 : 1], lengthLimit(features, offer.mtu));
     }
     try {
       await this.#backend.start({ features, mtu: this.mtu, rings, rss: this.#rssSettings() });

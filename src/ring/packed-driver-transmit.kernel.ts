@@ -22,12 +22,14 @@ import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { isOversize } from './length-limit.kernel.ts';
 import { packedSendFours } from './packed-driver-fours.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
+  NO_LENGTH_LIMIT,
   QUEUE_ERROR_ID,
   QUEUE_IN_ORDER,
   QUEUE_RUNNING,
@@ -44,6 +46,7 @@ import {
   Q_HEADER,
   Q_HEADERS,
   Q_LCORE,
+  Q_LENGTH_LIMIT,
   Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_PHYSICAL,
@@ -158,7 +161,7 @@ function writeList(queue: u32, packet: u32, header: u32, id: u32, position: u32,
 
 /**
  * Sends up to `packets` packets whose handles are at `from`; the first ones are taken, the caller keeps the others.
- * A packet of more segments than the ring has descriptors is counted as an error and dropped.
+ * A packet of more segments than the ring has descriptors, or beyond the MTU, is counted as an error and dropped.
  * @returns packets taken
  */
 export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
@@ -169,7 +172,9 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const header: u32 = ld32(queue + Q_HEADER);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   const features: u32 = ld32(queue + Q_FEATURES);
-  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && physical === 0 ? packedSendFours(queue, from, packets) : 0;
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
+  const plain: u32 = physical === 0 && limit === NO_LENGTH_LIMIT ? 1 : 0;
+  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && plain !== 0 ? packedSendFours(queue, from, packets) : 0;
   if (sent === packets) return sent;
   const fours: u32 = sent;
   free = ld32(queue + Q_FREE);
@@ -200,7 +205,12 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
     const id: u32 = ld16(ring + (head << 1));
     let flags: u32 = availableFlags(position);
     let descriptors: u32 = 1;
-    if (work === 0 && ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
+    if (
+      work === 0 &&
+      length <= limit &&
+      ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER &&
+      data - ld32(packet + MBUF_BUFFER) >= header
+    ) {
       if (free === 0) break;
       let address: u32 = data - header;
       writeSentHeader(address, header);
@@ -213,7 +223,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       st32(descriptor + PACKED_LENGTH, length + header);
     } else {
       const wanted: u32 = ld16(packet + MBUF_SEGMENTS) + (hasHeadroom(packet, header) !== 0 ? 0 : 1);
-      if (wanted > size) {
+      if (wanted > size || isOversize(queue, packet) !== 0) {
         packetFree(packet, lcore);
         refused++;
         continue;

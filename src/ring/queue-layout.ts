@@ -120,9 +120,15 @@ export const Q_MISS_HIGH: u32 = 300;
 export const Q_MISS_LENGTH: u32 = 304;
 /** u32: eventfd that tells the control plane of a Q_MISS. */
 export const Q_MISS_FD: u32 = 308;
+/** u32: transmit: bytes of the longest packet, from its Ethernet header on (length-limit.kernel.ts); NO_LENGTH_LIMIT: any. */
+export const Q_LENGTH_LIMIT: u32 = 312;
 /** u32: driver: offset of the table of physical addresses (physical-address.kernel.ts), where the device is told those; 0: it is not. */
 export const Q_PHYSICAL: u32 = 316;
-export const Q_BYTES_TOTAL: u32 = 320;
+/** Counter, as those above: transmit: packets beyond Q_LENGTH_LIMIT, which were dropped; among Q_ERRORS or Q_DROPPED, too. */
+export const Q_OVERSIZE: u32 = 320;
+export const Q_BYTES_TOTAL: u32 = 384;
+
+export const NO_LENGTH_LIMIT: u32 = 0xffffffff;
 
 export const QUEUE_STOPPED: u32 = 0;
 export const QUEUE_RUNNING: u32 = 1;

@@ -19,9 +19,11 @@ import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
 import { takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { isOversize } from './length-limit.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
+  NO_LENGTH_LIMIT,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
   QUEUE_INDIRECT,
@@ -39,6 +41,7 @@ import {
   Q_HEADER,
   Q_HEADERS,
   Q_LCORE,
+  Q_LENGTH_LIMIT,
   Q_OFFLOADS,
   Q_OWN_INDEX,
   Q_PHYSICAL,
@@ -200,7 +203,7 @@ function writeChain(queue: u32, packet: u32, header: u32, mask: u32, indirect: u
 
 /**
  * Sends up to `packets` packets whose handles are at `from`; the first ones are taken, the caller keeps the others.
- * A packet of more segments than the ring has descriptors is counted as an error and dropped.
+ * A packet of more segments than the ring has descriptors, or beyond the MTU, is counted as an error and dropped.
  * @returns packets taken
  */
 export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
@@ -217,12 +220,14 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const lcore: u32 = ld32(queue + Q_LCORE);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
   const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   const tableEntries: u32 = (ld32(queue + Q_FEATURES) & QUEUE_INDIRECT) !== 0 ? TRANSMIT_TABLE_ENTRIES : 0;
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
-  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0 ? splitSendFours(queue, from, packets) : 0;
+  const plain: u32 = physical === 0 && limit === NO_LENGTH_LIMIT ? 1 : 0;
+  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && plain !== 0 ? splitSendFours(queue, from, packets) : 0;
   const fours: u32 = sent;
   head += fours;
   free -= fours;
@@ -240,7 +245,12 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       st32(queue + Q_UNFINISHED, 1);
       break;
     }
-    if (work === 0 && ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER && data - ld32(packet + MBUF_BUFFER) >= header) {
+    if (
+      work === 0 &&
+      length <= limit &&
+      ld32(packet + MBUF_SEGMENTS) === ONE_SEGMENT_ONE_OWNER &&
+      data - ld32(packet + MBUF_BUFFER) >= header
+    ) {
       if (free === 0) break;
       let address: u32 = data - header;
       writeSentHeader(address, header);
@@ -256,7 +266,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       free--;
     } else {
       const wanted: u32 = ld16(packet + MBUF_SEGMENTS) + (hasHeadroom(packet, header) !== 0 ? 0 : 1);
-      if (wanted > size) {
+      if (wanted > size || isOversize(queue, packet) !== 0) {
         packetFree(packet, lcore);
         refused++;
         continue;

@@ -25,6 +25,7 @@ import {
   Q_HEADERS,
   Q_INTERRUPT_FD,
   Q_LCORE,
+  Q_LENGTH_LIMIT,
   Q_NOTIFY,
   Q_NOTIFY_FD,
   Q_OFFLOADS,
@@ -41,6 +42,7 @@ import {
   Q_USED,
   Q_WAITING,
   Q_WAKE_FD,
+  NO_LENGTH_LIMIT,
   QUEUE_EVENT_IDX,
   QUEUE_PACKED,
   QUEUE_STOPPED,
@@ -305,15 +307,17 @@ export class DriverQueue extends QueueState {
   }
 
   /**
-   * Sets what was negotiated: QUEUE_* bits, the bytes of the virtio-net header, and MBUF_WORK_* bits. The ring must be empty.
+   * Sets what was negotiated: QUEUE_* bits, the bytes of the virtio-net header, MBUF_WORK_* bits, and the bytes of the longest packet
+   * sent. The ring must be empty.
    * @throws RangeError when a split ring cannot have that many descriptors
    */
-  negotiate(features: number, headerBytes: number, offloads = 0): void {
+  negotiate(features: number, headerBytes: number, offloads = 0, lengthLimit = NO_LENGTH_LIMIT): void {
     if ((features & QUEUE_PACKED) === 0) checkSplitSize(`${this.#name}: size`, this.size);
     this.set(Q_FEATURES, features);
     this.#clear();
     this.set(Q_HEADER, headerBytes);
     this.set(Q_OFFLOADS, offloads);
+    this.set(Q_LENGTH_LIMIT, lengthLimit);
   }
 
   /**
@@ -372,6 +376,8 @@ export interface DeviceRing {
   readonly headerBytes: number;
   /** MBUF_WORK_* bits: what the peer leaves undone in its transmit queue, what may be left to it in its receive queue. Default 0. */
   readonly offloads?: number | undefined;
+  /** Bytes of the longest packet put into the ring; default NO_LENGTH_LIMIT. */
+  readonly lengthLimit?: number | undefined;
   /** Table of the peer's memory. */
   readonly regions: number;
 }
@@ -434,6 +440,7 @@ export class DeviceQueue extends QueueState {
     this.set(Q_FEATURES, ring.features);
     this.set(Q_HEADER, ring.headerBytes);
     this.set(Q_OFFLOADS, ring.offloads ?? 0);
+    this.set(Q_LENGTH_LIMIT, ring.lengthLimit ?? NO_LENGTH_LIMIT);
     this.set(Q_REGIONS, ring.regions);
   }
 

@@ -230,6 +230,34 @@ describe('a port whose device has a control queue', () => {
     await closed(made);
   });
 
+  it('without CTRL_RX hears of its address by the configuration, and of no filter', async () => {
+    await using bench = new PortBench();
+    const made = await startedOn(bench, { model: { features: EVERYTHING & ~VIRTIO_NET_F_CTRL_RX } });
+    const { port, model } = made;
+    expect(model.features & VIRTIO_NET_F_CTRL_MAC_ADDR).toBe(0n);
+    await port.setMac(OTHER);
+    expect(hex(model.config.subarray(0, 6))).toBe(hex(OTHER));
+    await expect(port.addMac(GROUP)).rejects.toMatchObject({ code: 'EPERM' });
+    await expect(port.setMulticastAddresses([GROUP])).rejects.toMatchObject({ code: 'EOPNOTSUPP' });
+    await port.stop();
+    await port.start();
+    expect(taken(model).filter((text) => text.startsWith('1.'))).toEqual([]);
+    await closed(made);
+  });
+
+  it('sends nothing beyond the MTU of its device', async () => {
+    await using bench = new PortBench();
+    const made = await startedOn(bench, { model: { mtu: 1400 } });
+    const { port, model } = made;
+    const device = deviceEnd(bench, model, 1);
+    expect([1414, 1415, 1900, 60].map((length) => bench.offer(port, length))).toEqual([true, true, true, true]);
+    expect(bench.bench.take(bench.context.main.kernels.deviceDequeue, device.offset, 32).map(({ length }) => length)).toEqual([1414, 60]);
+    device.close();
+    expect(port.statistics()).toMatchObject({ txPackets: 2, txErrors: 2 });
+    expect(port.extendedStatistics()).toContainEqual({ name: 'tx_q0_oversize_packets', value: 2 });
+    await closed(made);
+  });
+
   it('filters by VLANs when it is asked to, and starts anew for that', async () => {
     await using bench = new PortBench();
     const made = await startedOn(bench);

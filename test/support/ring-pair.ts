@@ -78,6 +78,8 @@ export interface PairOptions {
   readonly physicalAddresses?: number;
   /** MBUF_WORK_* bits negotiated. */
   readonly offloads?: number;
+  /** Bytes of the longest packet sent on the ring, by whichever side; default: any. */
+  readonly lengthLimit?: number | undefined;
   /** Where the indices of a split ring start; default 0. */
   readonly start?: number;
 }
@@ -167,7 +169,7 @@ export class RingBench implements Disposable {
       driver.reset(this.kernels);
       driver.close();
     });
-    driver.negotiate(features, header, options.offloads);
+    driver.negotiate(features, header, options.offloads, options.lengthLimit);
     if (options.start !== undefined) moveIndices(this, driver, options.start);
     driver.setState(QUEUE_RUNNING);
     return driver;
@@ -180,7 +182,8 @@ export class RingBench implements Disposable {
       device.close();
     });
     const { descriptors, available, used } = driver;
-    device.attach({ size, descriptors, available, used, features, headerBytes: header, offloads: options.offloads, regions });
+    const { offloads, lengthLimit } = options;
+    device.attach({ size, descriptors, available, used, features, headerBytes: header, offloads, lengthLimit, regions });
     device.setState(QUEUE_RUNNING);
     return device;
   }

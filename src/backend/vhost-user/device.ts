@@ -10,7 +10,7 @@
 import type { Arena } from '../../memory/arena.ts';
 import { NET_HEADER_BYTES, NET_HEADER_LEGACY_BYTES } from '../../net/virtio-net-header.ts';
 import { POSITION_START } from '../../ring/packed-layout.ts';
-import { Q_INTERRUPT_FD, Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
+import { Q_INTERRUPT_FD, Q_LENGTH_LIMIT, Q_NOTIFY_FD, QUEUE_DISABLED, QUEUE_RUNNING, QUEUE_STOPPED } from '../../ring/queue-layout.ts';
 import { checkRingSize, checkSplitSize, NO_DESCRIPTOR, type DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, signalEventFd } from '../../system/event-fd.ts';
@@ -18,7 +18,7 @@ import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
 import { takeAccepted } from '../feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, HOST_TCP_FEATURES, hostWork } from '../offload-features.ts';
 import { PEER_REGION_LIMIT, PeerMemory } from '../peer-memory.ts';
-import { RING_FEATURES, ringBits } from '../ring-features.ts';
+import { lengthLimit, RING_FEATURES, ringBits } from '../ring-features.ts';
 import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VIRTIO_F_ACCESS_PLATFORM,
@@ -149,6 +149,8 @@ export class VhostUserDevice {
   #features = 0n;
   #protocolFeatures = 0;
   #status = 0;
+  /** What the front-end has told its driver; undefined: it did not say. */
+  #mtu: number | undefined;
   #portStarted = false;
   #linkUp = false;
   #open = true;
@@ -299,6 +301,7 @@ export class VhostUserDevice {
     this.#features = 0n;
     this.#protocolFeatures = 0;
     this.#status = 0;
+    this.#mtu = undefined;
     this.#updateLink();
   }
 
@@ -373,6 +376,7 @@ export class VhostUserDevice {
       case REQUEST.NET_SET_MTU: {
         const mtu = readU64(payload);
         if (mtu < 68n || mtu > 65_535n) throw new Error(`MTU ${String(mtu)} is outside 68..65535`);
+        await this.#setMtu(Number(mtu));
         return false;
       }
       case REQUEST.SET_MEM_TABLE: {
@@ -523,6 +527,13 @@ export class VhostUserDevice {
     this.#updateAll();
   }
 
+  async #setMtu(mtu: number): Promise<void> {
+    await this.#stopRings(this.#vrings);
+    this.#mtu = mtu;
+    for (const [, queue] of this.#queues()) queue.set(Q_LENGTH_LIMIT, lengthLimit(this.#features, mtu));
+    this.#updateAll();
+  }
+
   async #resetRings(): Promise<void> {
     await this.#stopRings(this.#vrings);
     const enabled = this.#features !== 0n && (this.#features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n;
@@ -670,6 +681,7 @@ export class VhostUserDevice {
       features: ringBits(this.#features),
       headerBytes: mergeable || modern ? NET_HEADER_BYTES : NET_HEADER_LEGACY_BYTES,
       offloads: (ring & 1) === 0 ? guestWork(this.#features) : hostWork(this.#features),
+      lengthLimit: lengthLimit(this.#features, this.#mtu),
       regions: this.#translations?.tableOf(ring) ?? this.#memory.table,
     };
     if (fresh) queue.attach(place, vring.base);
