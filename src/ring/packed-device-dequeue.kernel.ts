@@ -10,11 +10,12 @@ import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { RUN } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
+import { SHORT, firstReach, measureFour, placeFour } from './device-fours.kernel.ts';
 import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
-import { SHORT, firstReach, translate } from './peer-memory.kernel.ts';
+import { translate } from './peer-memory.kernel.ts';
 import { DROPPED, FAILED, NO_MEMORY, SCRATCH_PIECES, TAKEN, gatherPieces } from './pieces.kernel.ts';
 import {
   QUEUE_DISABLED,
@@ -37,10 +38,6 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_TOUCH,
-  REGION_FIRST,
-  REGION_GUEST_HIGH,
-  REGION_GUEST_LOW,
-  REGION_OFFSET,
 } from './queue-layout.ts';
 
 /** What readAhead() leaves of each packet in the scratch room: arena offset, bytes, buffer id. */
@@ -66,9 +63,6 @@ function findFours(queue: u32, position: u32, most: u32, header: u32, room: u32)
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   const last: u32 = firstReach(regions);
-  const start: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
-  const high: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
-  const base: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET) + header;
   let descriptor: u32 = descriptorAt(queue, position);
   let available: u32 = availableFlags(position) << 16;
   let sum: u32 = 0;
@@ -81,37 +75,11 @@ function findFours(queue: u32, position: u32, most: u32, header: u32, room: u32)
     const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
     const flags: u32 = (word0 ^ available) | (word1 ^ available) | (word2 ^ available) | (word3 ^ available);
     if ((flags & KIND_MASK) !== 0) break;
-    const length0: u32 = ld32(descriptor + PACKED_LENGTH) - header;
-    const length1: u32 = ld32(descriptor + PACKED_BYTES + PACKED_LENGTH) - header;
-    const length2: u32 = ld32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH) - header;
-    const length3: u32 = ld32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH) - header;
-    const place0: u32 = (ld32(descriptor + PACKED_ADDRESS_LOW) - start) >>> 0;
-    const place1: u32 = (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
-    const place2: u32 = (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
-    const place3: u32 = (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_LOW) - start) >>> 0;
-    const highs: u32 =
-      (ld32(descriptor + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high);
-    // the sign bit of any of these: nothing behind the header, more than an mbuf holds
-    const lengths: u32 =
-      (length0 - 1) |
-      (room - length0) |
-      (length1 - 1) |
-      (room - length1) |
-      (length2 - 1) |
-      (room - length2) |
-      (length3 - 1) |
-      (room - length3);
-    const far: u32 = (place0 > last ? 1 : 0) | (place1 > last ? 1 : 0) | (place2 > last ? 1 : 0) | (place3 > last ? 1 : 0);
-    if ((highs | (lengths >>> 31) | far) !== 0) break;
     const entry: u32 = scratch + (found << FOUND_SHIFT);
-    putFound(entry, base + place0, length0, word0);
-    putFound(entry + FOUND_BYTES, base + place1, length1, word1);
-    putFound(entry + 2 * FOUND_BYTES, base + place2, length2, word2);
-    putFound(entry + 3 * FOUND_BYTES, base + place3, length3, word3);
-    sum += touch((base + place0) & ~3) + touch((base + place1) & ~3) + touch((base + place2) & ~3) + touch((base + place3) & ~3);
+    const length: u32 = measureFour(descriptor, header, room, entry + FOUND_LENGTH, FOUND_BYTES);
+    if ((length | placeFour(descriptor, regions, last, header, entry + FOUND_PACKET, FOUND_BYTES)) !== 0) break;
+    sum += completeFound(entry, word0) + completeFound(entry + FOUND_BYTES, word1);
+    sum += completeFound(entry + 2 * FOUND_BYTES, word2) + completeFound(entry + 3 * FOUND_BYTES, word3);
     found += 4;
     descriptor += 4 * PACKED_BYTES;
     if (descriptor === end) {
@@ -123,10 +91,10 @@ function findFours(queue: u32, position: u32, most: u32, header: u32, room: u32)
   return found;
 }
 
-function putFound(entry: u32, packet: u32, length: u32, word: u32): void {
-  st32(entry + FOUND_PACKET, packet);
-  st32(entry + FOUND_LENGTH, length);
+/** Notes the buffer id in an entry that has its place and its length already, and reads a word of the packet. */
+function completeFound(entry: u32, word: u32): u32 {
   st32(entry + FOUND_ID, word & 0xffff);
+  return touch(ld32(entry + FOUND_PACKET) & ~3);
 }
 
 /**
@@ -160,8 +128,10 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
       closer = CLOSER_LOOK;
       break;
     }
-    sum += touch((start + header) & ~3);
-    putFound(scratch + (found << FOUND_SHIFT), start + header, length - header, word);
+    const entry: u32 = scratch + (found << FOUND_SHIFT);
+    st32(entry + FOUND_PACKET, start + header);
+    st32(entry + FOUND_LENGTH, length - header);
+    sum += completeFound(entry, word);
     descriptor += PACKED_BYTES;
     if (descriptor === end) {
       descriptor = ring;

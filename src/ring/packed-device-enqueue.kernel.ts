@@ -8,12 +8,13 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
+import { firstReach, placeFour, unfitFour } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
-import { SHORT, firstReach, translate } from './peer-memory.kernel.ts';
+import { translate } from './peer-memory.kernel.ts';
 import { FAILED, PIECES, SCRATCH_BUFFERS, SCRATCH_PIECES, spreadPacket } from './pieces.kernel.ts';
 import {
   QUEUE_ERROR_CHAIN,
@@ -31,10 +32,6 @@ import {
   Q_SIZE,
   Q_STATE,
   Q_TOUCH,
-  REGION_FIRST,
-  REGION_GUEST_HIGH,
-  REGION_GUEST_LOW,
-  REGION_OFFSET,
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_WRITE } from './split-layout.ts';
 import { isUnfinished } from './unfinished.kernel.ts';
@@ -109,11 +106,6 @@ function putPacket(queue: u32, packet: u32, start: u32, position: u32, left: u32
 /** Flags of a word that say whether it is a single descriptor that the driver made available to be written. */
 const KIND_MASK: u32 = 0x80870000;
 
-/** 0 when a packet is one segment without work. */
-function unfit(packet: u32): u32 {
-  return ld32(packet + MBUF_NEXT) | (ld32(packet + MBUF_FLAGS) & MBUF_WORK);
-}
-
 /**
  * The first pass over sound descriptors, four of them, one cache line, at a time.
  * @returns packets found a place for; the next four are looked at one by one
@@ -125,9 +117,6 @@ function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
   const last: u32 = firstReach(regions);
-  const low: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
-  const high: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
-  const base: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET);
   const first: u32 = descriptorAt(queue, start);
   let descriptor: u32 = descriptorAt(queue, position);
   let wantedFlags: u32 = (availableFlags(position) | DESCRIPTOR_F_WRITE) << 16;
@@ -140,46 +129,13 @@ function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u
     const word2: u32 = loadWord(descriptor + 2 * PACKED_BYTES);
     const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
     const flags: u32 = (word0 ^ wantedFlags) | (word1 ^ wantedFlags) | (word2 ^ wantedFlags) | (word3 ^ wantedFlags);
-    if ((flags & KIND_MASK) !== 0) break;
-    const packet: u32 = from + (placed << 2);
-    const packet0: u32 = ld32(packet);
-    const packet1: u32 = ld32(packet + 4);
-    const packet2: u32 = ld32(packet + 8);
-    const packet3: u32 = ld32(packet + 12);
-    const length0: u32 = ld32(packet0 + MBUF_LENGTH) + header;
-    const length1: u32 = ld32(packet1 + MBUF_LENGTH) + header;
-    const length2: u32 = ld32(packet2 + MBUF_LENGTH) + header;
-    const length3: u32 = ld32(packet3 + MBUF_LENGTH) + header;
-    const place0: u32 = (ld32(descriptor + PACKED_ADDRESS_LOW) - low) >>> 0;
-    const place1: u32 = (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_LOW) - low) >>> 0;
-    const place2: u32 = (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_LOW) - low) >>> 0;
-    const place3: u32 = (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_LOW) - low) >>> 0;
-    const highs: u32 =
-      (ld32(descriptor + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + 2 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high) |
-      (ld32(descriptor + 3 * PACKED_BYTES + PACKED_ADDRESS_HIGH) ^ high);
-    // the sign bit of any of these: too long for the buffer, or to be looked at alone
-    const lengths: u32 =
-      (ld32(descriptor + PACKED_LENGTH) - length0) |
-      (SHORT - length0) |
-      (ld32(descriptor + PACKED_BYTES + PACKED_LENGTH) - length1) |
-      (SHORT - length1) |
-      (ld32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH) - length2) |
-      (SHORT - length2) |
-      (ld32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH) - length3) |
-      (SHORT - length3);
-    const far: u32 = (place0 > last ? 1 : 0) | (place1 > last ? 1 : 0) | (place2 > last ? 1 : 0) | (place3 > last ? 1 : 0);
-    if ((highs | (lengths >>> 31) | far | unfit(packet0) | unfit(packet1) | unfit(packet2) | unfit(packet3)) !== 0) break;
-    const entry: u32 = places + (placed << 2);
-    st32(entry, base + place0);
-    st32(entry + 4, base + place1);
-    st32(entry + 8, base + place2);
-    st32(entry + 12, base + place3);
-    st32(descriptor + PACKED_LENGTH, length0);
-    st32(descriptor + PACKED_BYTES + PACKED_LENGTH, length1);
-    st32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH, length2);
-    st32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH, length3);
+    const handles: u32 = from + (placed << 2);
+    if ((flags & KIND_MASK) !== 0 || unfitFour(descriptor, handles, header) !== 0) break;
+    if (placeFour(descriptor, regions, last, 0, places + (placed << 2), 4) !== 0) break;
+    st32(descriptor + PACKED_LENGTH, ld32(ld32(handles) + MBUF_LENGTH) + header);
+    st32(descriptor + PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 4) + MBUF_LENGTH) + header);
+    st32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 8) + MBUF_LENGTH) + header);
+    st32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 12) + MBUF_LENGTH) + header);
     putUsedWord(queue, first, descriptor, ((word0 & 0xffff) | used) >>> 0);
     st32(descriptor + PACKED_BYTES + PACKED_WORD, (word1 & 0xffff) | used);
     st32(descriptor + 2 * PACKED_BYTES + PACKED_WORD, (word2 & 0xffff) | used);

@@ -63,22 +63,6 @@ export function translate(regions: u32, low: u32, high: u32, length: u32): u32 {
   return 0;
 }
 
-/** Bytes of anything that four addresses are checked for together; longer ones are looked at alone. */
-export const SHORT: u32 = 0x20000;
-
-/**
- * How far behind the beginning of the first region SHORT bytes may begin: addresses whose high word is the region's and whose low word
- * is no further are within it. 0 when it is smaller than that.
- */
-export function firstReach(regions: u32): u32 {
-  const start: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
-  const size: u32 = ld32(regions + REGION_FIRST + REGION_SIZE);
-  // not further than where the high word changes
-  const before: u32 = (0 - start) >>> 0;
-  const bytes: u32 = start !== 0 && before < size ? before : size;
-  return bytes <= SHORT ? 0 : bytes - SHORT;
-}
-
 /** Bytes from a guest address to the end of the translation that it lies in; 0 when there is none, or no IOMMU. */
 export function reach(regions: u32, low: u32, high: u32): u32 {
   if (ld32(regions + REGIONS_PERMISSION) === 0) return 0;

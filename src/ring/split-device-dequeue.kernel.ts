@@ -8,7 +8,8 @@ import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH }
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
+import { SHORT, firstReach, headOfFour, measureFour, otherFlags, placeFour } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -36,11 +37,6 @@ import {
   Q_STATE,
   Q_TOUCH,
   Q_USED,
-  REGION_FIRST,
-  REGION_GUEST_HIGH,
-  REGION_GUEST_LOW,
-  REGION_OFFSET,
-  REGION_SIZE,
 } from './queue-layout.ts';
 import { availableAhead, collectChain, publishUsed, writeUsed } from './split-device-ring.kernel.ts';
 import {
@@ -53,6 +49,36 @@ import {
 } from './split-layout.ts';
 
 /**
+ * The first pass over sound descriptors that lie one behind the other, four of them at a time.
+ * @returns packets found; the next four are looked at one by one
+ */
+function findFours(queue: u32, handled: u32, packets: u32, header: u32, room: u32): u32 {
+  const size: u32 = ld32(queue + Q_SIZE);
+  const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const regions: u32 = ld32(queue + Q_REGIONS);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  const last: u32 = firstReach(regions);
+  let at: u32 = handled & (size - 1);
+  let sum: u32 = 0;
+  let found: u32 = 0;
+  if (last === 0 || header + room > SHORT) return 0;
+  while (found + 4 <= packets && at + 4 <= size) {
+    const head: u32 = headOfFour(entries + (at << 1), size);
+    if (head === size) break;
+    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
+    const entry: u32 = scratch + (found << 3);
+    const wrong: u32 = otherFlags(descriptor, 0) | measureFour(descriptor, header, room, entry + 4, 8);
+    if ((wrong | placeFour(descriptor, regions, last, header, entry, 8)) !== 0) break;
+    sum += touch(ld32(entry) & ~3) + touch(ld32(entry + 8) & ~3) + touch(ld32(entry + 16) & ~3) + touch(ld32(entry + 24) & ~3);
+    found += 4;
+    at = (at + 4) & (size - 1);
+  }
+  st32(queue + Q_TOUCH, sum);
+  return found;
+}
+
+/**
  * First pass over a burst: reads every descriptor once, checks it, and reads a word of the packet, so that the cache lines
  * arrive together and not one after the other (WebAssembly has no prefetch). Leaves (packet's offset, length) in the
  * scratch room; offset 0 says that the packet needs a closer look: a chain, too long, too short, or an address that is
@@ -63,23 +89,14 @@ function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u3
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  // most peers have one region: its bounds are at hand, the others are looked up
-  const regionLow: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_LOW);
-  const regionHigh: u32 = ld32(regions + REGION_FIRST + REGION_GUEST_HIGH);
-  const regionSize: u32 = ld32(regions + REGION_FIRST + REGION_SIZE);
-  const regionStart: u32 = ld32(regions + REGION_FIRST + REGION_OFFSET);
   let sum: u32 = 0;
-  for (let index: u32 = 0; index < packets; index++) {
+  for (let index: u32 = findFours(queue, handled, packets, header, room); index < packets; index++) {
     const descriptor: u32 = table + (ld16(entries + (((handled + index) & mask) << 1)) & mask) * DESCRIPTOR_BYTES;
     const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
     let packet: u32 = 0;
     if ((ld32(descriptor + DESCRIPTOR_FLAGS) & 7) === 0 && length > header && length - header <= room) {
       const low: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_LOW);
-      const high: u32 = ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH);
-      let start: u32 = 0;
-      if (low >= regionLow && high === regionHigh && low - regionLow < regionSize && length <= regionSize - (low - regionLow)) {
-        start = regionStart + (low - regionLow);
-      } else start = translate(regions, low, high, length);
+      const start: u32 = translate(regions, low, ld32(descriptor + DESCRIPTOR_ADDRESS_HIGH), length);
       if (start !== 0) {
         packet = start + header;
         sum += touch(packet & ~3);
@@ -142,12 +159,9 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
   const port: u32 = ld32(queue + Q_PORT);
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
   let own: u32 = ld32(queue + Q_OWN_INDEX);
-  let bytes: u32 = 0;
   let received: u32 = 0;
   let done: u32 = 0;
   let dropped: u32 = 0;
-  let runLength: u32 = 0;
-  let run: u32 = 0;
   for (; done < burst; done++) {
     const packet: u32 = ld32(to + (received << 2));
     const head: u32 = ld16(entries + ((handled & mask) << 1));
@@ -185,22 +199,11 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     }
     st16(packet + MBUF_PORT, port);
     received++;
-    bytes += size;
-    if (size !== runLength) {
-      if (run !== 0) countSizes(queue, runLength, run);
-      runLength = size;
-      run = 0;
-    }
-    run++;
-    countGroupAddress(queue, data);
   }
   if (received < burst) packetsFree(to + (received << 2), burst - received, lcore);
   st32(queue + Q_HANDLED, handled);
   if (dropped !== 0) count(queue + Q_ERRORS, dropped);
-  if (run !== 0) {
-    countSizes(queue, runLength, run);
-    countBurst(queue, received, bytes);
-  }
+  if (received !== 0) countPackets(queue, to, received, 1);
   if (done !== 0) publishUsed(queue, own);
   return received;
 }
