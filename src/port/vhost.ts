@@ -53,6 +53,8 @@ class VhostPort extends BasePort<DeviceQueue> {
   protected readonly queueKind = 'virtqueue-device';
   readonly #device: VhostUserDevice;
   readonly #path: string;
+  /** What the IOTLB's counters stood at when they were last reset. */
+  #iotlbBaseline: ReadonlyMap<string, number> = new Map();
 
   constructor(context: PortContext, options: VhostPortOptions) {
     super(context, options);
@@ -95,6 +97,38 @@ class VhostPort extends BasePort<DeviceQueue> {
     return { up: this.#device.linkUp, speed: 10_000, fullDuplex: true, autonegotiation: false };
   }
 
+  /** Counters of the IOTLB: those of each queue by DPDK's name (times that it waited for a translation), and those of the port. */
+  #iotlbCounters(): readonly ExtendedStatistic[] {
+    const statistics = this.#device.iotlbStatistics;
+    if (statistics === undefined) return [];
+    const { questions, refusals, updates, invalidations } = statistics;
+    const queues = (direction: 'rx' | 'tx', count: number): ExtendedStatistic[] =>
+      Array.from({ length: count }, (_, index) => ({
+        name: `${direction}_q${String(index)}_iotlb_misses`,
+        value: this.#device.iotlbMisses(direction === 'tx' ? 2 * index : 2 * index + 1),
+      }));
+    return [
+      ...queues('rx', this.rxQueues.length),
+      ...queues('tx', this.txQueues.length),
+      ...Object.entries({ questions, refusals, updates, invalidations }).map(([name, value]) => ({ name: `iotlb_${name}`, value })),
+    ];
+  }
+
+  #iotlbStatistics(): readonly ExtendedStatistic[] {
+    const statistics = this.#device.iotlbStatistics;
+    if (statistics === undefined) return [];
+    return [
+      ...this.#iotlbCounters().map(({ name, value }) => ({ name, value: value - (this.#iotlbBaseline.get(name) ?? 0) })),
+      { name: 'iotlb_read_entries', value: statistics.readEntries },
+      { name: 'iotlb_write_entries', value: statistics.writeEntries },
+    ];
+  }
+
+  override resetExtendedStatistics(): void {
+    super.resetExtendedStatistics();
+    this.#iotlbBaseline = new Map(this.#iotlbCounters().map(({ name, value }) => [name, value]));
+  }
+
   override extendedStatistics(): readonly ExtendedStatistic[] {
     const details = (direction: 'rx' | 'tx', index: number, queue: DeviceQueue): ExtendedStatistic[] => [
       ...queueDetails(direction, index, queue, false),
@@ -105,6 +139,7 @@ class VhostPort extends BasePort<DeviceQueue> {
       ...queueBasics(this.rxQueues, this.txQueues),
       ...this.rxQueues.flatMap((queue, index) => details('rx', index, queue)),
       ...this.txQueues.flatMap((queue, index) => [...details('tx', index, queue), oversize(index, queue)]),
+      ...this.#iotlbStatistics(),
     ];
   }
 

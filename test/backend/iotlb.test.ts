@@ -9,7 +9,9 @@ import { PortBench } from '../support/port-pair.ts';
 import { PAGE, RawIommu, ringIova, ringOffset } from '../support/raw-iommu.ts';
 import {
   bufferOffset,
+  DEFAULT_FEATURES,
   DESC_F_WRITE,
+  descriptorBytes,
   guestAddress,
   MEMORY_BYTES,
   RawDriver,
@@ -260,6 +262,145 @@ describe('buffers at I/O virtual addresses', () => {
     expect(driver.usedIndex(0)).toBe(accepted);
     for (let index = 0; index < accepted; index++) expect(driver.read(bufferOffset(0, index) + 12, 60)).toEqual(frame(60));
   }, 60_000);
+});
+
+describe('counters', () => {
+  const counters = (): Record<string, number> =>
+    Object.fromEntries(
+      port
+        .extendedStatistics()
+        .filter(({ name }) => name.includes('iotlb'))
+        .map(({ name, value }) => [name, value]),
+    );
+
+  it('tell of questions, answers, waits and what is known, and are reset with the others', async () => {
+    await started();
+    const { driver } = iommu;
+    expect(counters()).toEqual({
+      rx_q0_iotlb_misses: 0,
+      tx_q0_iotlb_misses: 0,
+      iotlb_questions: 6,
+      iotlb_refusals: 0,
+      iotlb_updates: 2,
+      iotlb_invalidations: 0,
+      iotlb_read_entries: 2,
+      iotlb_write_entries: 2,
+    });
+    port.resetExtendedStatistics();
+    const address = guestAddress(bufferOffset(1, 0));
+    driver.sendPacket(frame(60));
+    expect(receive()).toEqual([]);
+    await iommu.questions(1);
+    await iommu.update(address, bufferOffset(1, 0), PAGE, WRITE);
+    await iommu.update(address, bufferOffset(1, 0), PAGE, READ);
+    expect(receive()).toEqual([frame(60)]);
+    await iommu.invalidate(address, PAGE);
+    expect(counters()).toEqual({
+      rx_q0_iotlb_misses: 1,
+      tx_q0_iotlb_misses: 0,
+      iotlb_questions: 1,
+      iotlb_refusals: 1,
+      iotlb_updates: 2,
+      iotlb_invalidations: 1,
+      iotlb_read_entries: 2,
+      iotlb_write_entries: 2,
+    });
+  });
+
+  it('are not there without iommu-support', async () => {
+    const other = await bench.open(`net_vhost1,iface=${join(directory, 'counters.sock')}`);
+    expect(other.extendedStatistics().filter(({ name }) => name.includes('iotlb'))).toEqual([]);
+  });
+});
+
+describe('packed rings', () => {
+  /** Event suppression structures where a split ring has its other parts; all on pages of their own. */
+  const parts = (queue: number): { descriptors: number; driver: number; device: number } => ({
+    descriptors: ringOffset(queue),
+    driver: ringOffset(queue) + 0x1000,
+    device: ringOffset(queue) + 0x2000,
+  });
+  const [AVAIL, USED] = [0x80, 0x8000];
+  const places = { 0: 0, 1: 0 };
+  beforeEach(() => {
+    places[0] = places[1] = 0;
+  });
+
+  async function packed(): Promise<void> {
+    await iommu.handshake({ features: DEFAULT_FEATURES | Feature.ACCESS_PLATFORM | Feature.RING_PACKED, base: 0x8000_8000 });
+    await iommu.questions(6);
+  }
+
+  /** Makes one descriptor of the first lap available. */
+  function offer(queue: 0 | 1, address: bigint, length: number, flags = 0): void {
+    const place = places[queue]++;
+    // id and flags last
+    const bytes = descriptorBytes({ address, length, flags: place, next: flags | AVAIL });
+    const at = parts(queue).descriptors + 16 * place;
+    iommu.driver.write(at, bytes.subarray(0, 12));
+    iommu.driver.write(at + 12, bytes.subarray(12));
+  }
+
+  function sendPacket(bytes: Uint8Array): bigint {
+    const offset = bufferOffset(1, places[1]);
+    iommu.driver.write(offset + 12, bytes);
+    offer(1, guestAddress(offset), 12 + bytes.length);
+    return guestAddress(offset);
+  }
+
+  const isUsed = (queue: number, place: number): boolean =>
+    (iommu.driver.read(parts(queue).descriptors + 16 * place + 14, 2).readUInt16LE() & (AVAIL | USED)) === (AVAIL | USED);
+
+  it('are asked for as what is written: all of their descriptors, and one event word', async () => {
+    await iommu.handshake({ features: DEFAULT_FEATURES | Feature.ACCESS_PLATFORM | Feature.RING_PACKED, base: 0x8000_8000 });
+    const asked = await iommu.questions(6);
+    for (const queue of [0, 1]) {
+      const { descriptors, available, used } = ringAddressesAt(ringIova(queue));
+      expect(asked).toContainEqual({ type: MISS, address: descriptors, permission: WRITE });
+      expect(asked).toContainEqual({ type: MISS, address: available, permission: READ });
+      expect(asked).toContainEqual({ type: MISS, address: used, permission: WRITE });
+    }
+    await iommu.updateRings();
+    expect(port.link().up).toBe(true);
+  });
+
+  it('wait for translations of buffers, both ways, and lose nothing', async () => {
+    await packed();
+    await iommu.updateRings();
+    const first = sendPacket(frame(60, 1));
+    const second = sendPacket(frame(61, 2));
+    expect([receive(), isUsed(1, 0)]).toEqual([[], false]);
+    await iommu.questions(2);
+    await iommu.update((first / PAGE) * PAGE, bufferOffset(1, 0), PAGE, READ);
+    expect(second / PAGE).toBe(first / PAGE);
+    expect(receive()).toEqual([frame(60, 1), frame(61, 2)]);
+    expect([isUsed(1, 0), isUsed(1, 1)]).toEqual([true, true]);
+    // to the driver: the buffer may not be written at first
+    offer(0, guestAddress(bufferOffset(0, 0)), 0x800, DESC_F_WRITE);
+    await iommu.questions(1);
+    await iommu.update(guestAddress(bufferOffset(0, 0)), bufferOffset(0, 0), PAGE, READ);
+    expect([bench.offer(port), isUsed(0, 0)]).toEqual([false, false]);
+    await iommu.update(guestAddress(bufferOffset(0, 0)), bufferOffset(0, 0), PAGE, WRITE);
+    expect([bench.offer(port), isUsed(0, 0)]).toEqual([true, true]);
+    expect(iommu.driver.read(bufferOffset(0, 0) + 12, 60)).toEqual(frame(60));
+  });
+
+  it('go on at their place after they were taken away and came back, elsewhere too', async () => {
+    await packed();
+    await iommu.updateRings();
+    await iommu.update(guestAddress(0), 0, BigInt(MEMORY_BYTES));
+    sendPacket(frame(60, 1));
+    expect(receive()).toEqual([frame(60, 1)]);
+    await iommu.invalidate(ringIova(1), PAGE);
+    expect(await iommu.questions(1)).toEqual([{ type: MISS, address: ringIova(1), permission: WRITE }]);
+    sendPacket(frame(60, 2));
+    expect(receive()).toEqual([]);
+    iommu.driver.write(ringOffset(5), iommu.driver.read(ringOffset(1), 4096));
+    await iommu.update(ringIova(1), ringOffset(5));
+    expect(receive()).toEqual([frame(60, 2)]);
+    expect(iommu.driver.read(ringOffset(5) + 16 + 14, 2).readUInt16LE() & (AVAIL | USED)).toBe(AVAIL | USED);
+    expect(isUsed(1, 1)).toBe(false);
+  });
 });
 
 describe('a front-end that breaks the rules', () => {

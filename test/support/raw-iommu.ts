@@ -17,6 +17,7 @@ import {
   ProtocolFeature,
   Request,
   ringAddresses,
+  ringState,
   u64,
   VERSION,
   type RingAddresses,
@@ -86,7 +87,12 @@ export class RawIommu implements Disposable {
 
   /** All of a handshake, with the rings at I/O virtual addresses. */
   async handshake(
-    options: { readonly features?: bigint; readonly channel?: boolean; readonly rings?: (queue: number) => RingAddresses } = {},
+    options: {
+      readonly features?: bigint;
+      readonly channel?: boolean;
+      readonly rings?: (queue: number) => RingAddresses;
+      readonly base?: number;
+    } = {},
   ): Promise<void> {
     const { rings = (queue: number) => ringAddressesAt(ringIova(queue)) } = options;
     for (const [name, step] of this.driver.handshakeSteps(options.features ?? DEFAULT_FEATURES | Feature.ACCESS_PLATFORM)) {
@@ -97,7 +103,9 @@ export class RawIommu implements Disposable {
           u64(ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.BACKEND_REQ),
         );
         if (options.channel !== false) expect(await this.sendChannel()).toBe(0n);
-      } else if (place === null) await step();
+      } else if (options.base !== undefined && name.startsWith('SET_VRING_BASE'))
+        await this.driver.send(Request.SET_VRING_BASE, ringState(Number(name.slice(-1)), options.base));
+      else if (place === null) await step();
       else await this.driver.send(Request.SET_VRING_ADDR, ringAddresses(Number(place[1]), rings(Number(place[1]))));
     }
     await this.settled();

@@ -58,6 +58,7 @@ export const Feature = {
   PROTOCOL_FEATURES: 1n << 30n,
   VERSION_1: 1n << 32n,
   ACCESS_PLATFORM: 1n << 33n,
+  RING_PACKED: 1n << 34n,
   IN_ORDER: 1n << 35n,
 } as const;
 
@@ -116,19 +117,15 @@ export function memoryRegion({ guest, size, user, offset }: MemoryRegion): Buffe
 
 export const IotlbType = { MISS: 1, UPDATE: 2, INVALIDATE: 3, ACCESS_FAIL: 4 } as const;
 
-/** struct vhost_iotlb_msg. */
-export function iotlbMessage({
-  type,
-  address,
-  size = 0n,
-  user = 0n,
-  permission = 0,
-}: {
+export interface IotlbFields {
   readonly type: number;
   readonly address: bigint;
   readonly size?: bigint;
   readonly user?: bigint;
   readonly permission?: number;
-}): Buffer {
+}
+
+/** struct vhost_iotlb_msg. */
+export function iotlbMessage({ type, address, size = 0n, user = 0n, permission = 0 }: IotlbFields): Buffer {
   return Buffer.concat([u64(address), u64(size), u64(user), Uint8Array.of(permission, type, 0, 0, 0, 0, 0, 0)]);
 }

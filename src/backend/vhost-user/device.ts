@@ -36,7 +36,7 @@ import {
 } from '../virtio-features.ts';
 import type { VhostUserConnection } from './connection.ts';
 import { VhostUserEndpoint } from './endpoint.ts';
-import { Iotlb, rangeEnd } from './iotlb.ts';
+import { Iotlb, rangeEnd, type IotlbStatistics } from './iotlb.ts';
 import {
   decodeIotlbMessage,
   decodeMemoryTable,
@@ -206,6 +206,16 @@ export class VhostUserDevice {
   /** The IOTLB, when the addresses of rings and buffers are those of an IOMMU. */
   get #translations(): Iotlb | undefined {
     return (this.#features & VIRTIO_F_ACCESS_PLATFORM) === 0n ? undefined : this.#iotlb;
+  }
+
+  /** What the IOTLB has done, with iommu-support; otherwise undefined. */
+  get iotlbStatistics(): IotlbStatistics | undefined {
+    return this.#iotlb?.statistics;
+  }
+
+  /** Times that a ring has waited for a translation. */
+  iotlbMisses(ring: number): number {
+    return this.#iotlb?.missesOf(ring) ?? 0;
   }
 
   get linkUp(): boolean {

@@ -60,6 +60,19 @@ export interface IotlbOptions {
   readonly log: (text: string) => void;
 }
 
+/** What has been done since the port was made, and what is known now. */
+export interface IotlbStatistics {
+  /** Questions to the front-end, repeated ones too. */
+  readonly questions: number;
+  /** Questions answered by less than was wanted (ACCESS_FAIL). */
+  readonly refusals: number;
+  readonly updates: number;
+  readonly invalidations: number;
+  /** Ranges that may be read, and that may be written; adjacent pages are one. */
+  readonly readEntries: number;
+  readonly writeEntries: number;
+}
+
 /** Arena offsets of two tables. */
 interface Pair {
   readonly read: number;
@@ -94,6 +107,10 @@ export class Iotlb {
   #publishing: Promise<void> | undefined;
   #channel: VhostUserConnection | undefined;
   #complained = false;
+  readonly #counts = { questions: 0, refusals: 0, updates: 0, invalidations: 0 };
+  /** Times that each ring has waited for a translation, and the rings that do. */
+  readonly #misses = new Map<number, number>();
+  readonly #waiting = new Set<number>();
   /** By address and permission. */
   readonly #questions = new Map<string, Question>();
   #retry: NodeJS.Timeout | undefined;
@@ -126,6 +143,15 @@ export class Iotlb {
   /** The table for a ring: the device writes into the buffers of even ones and reads those of odd ones. */
   tableOf(ring: number): number {
     return (ring & 1) === 0 ? this.#current.write : this.#current.read;
+  }
+
+  get statistics(): IotlbStatistics {
+    return { ...this.#counts, readEntries: this.#readable.size, writeEntries: this.#writable.size };
+  }
+
+  /** Times that a ring has waited for a translation of a buffer. */
+  missesOf(ring: number): number {
+    return this.#misses.get(ring) ?? 0;
   }
 
   /** Whether queues work with these tables: VIRTIO_F_ACCESS_PLATFORM was negotiated. */
@@ -188,6 +214,7 @@ export class Iotlb {
       refuse(`has the impossible permission ${String(permission)}`);
     const offset = size > 0xffff_ffffn ? undefined : this.#options.memory.translateUser(userAddress, Number(size));
     if (offset === undefined) return refuse(`leads to ${hex(userAddress)}, outside the shared memory`);
+    this.#counts.updates++;
     let replaced = false;
     for (const [bit, table] of [
       [IOTLB_READ, this.#readable],
@@ -203,6 +230,7 @@ export class Iotlb {
 
   /** Forgets a range; size 0: all from its address on. Resolves when no kernel uses it any more. */
   async invalidate(address: bigint, size: bigint): Promise<void> {
+    this.#counts.invalidations++;
     const end = rangeEnd(address, size);
     const known = [this.#readable, this.#writable].map((table) => table.remove(address, end));
     if (!known.includes(true)) return;
@@ -216,6 +244,7 @@ export class Iotlb {
     this.#writable.clear();
     this.#questions.clear();
     this.#looked.clear();
+    this.#waiting.clear();
     await this.#publish();
   }
 
@@ -302,12 +331,15 @@ export class Iotlb {
   #lookAtQueues(): void {
     if (!this.#inUse) return;
     const { i32 } = this.#options.arena.views;
-    for (const [, queue] of this.#options.queues()) {
+    for (const [ring, queue] of this.#options.queues()) {
       const miss = (queue.offset + Q_MISS) >>> 2;
       const permission = Atomics.load(i32, miss);
       if (permission !== IOTLB_READ && permission !== IOTLB_WRITE) continue;
+      if (!this.#waiting.has(ring)) this.#misses.set(ring, this.missesOf(ring) + 1);
+      this.#waiting.add(ring);
       const address = (BigInt(queue.get(Q_MISS_HIGH)) << 32n) | BigInt(queue.get(Q_MISS_LOW));
       if (this.#ask(address, queue.get(Q_MISS_LENGTH), permission)) continue;
+      this.#waiting.delete(ring);
       Atomics.store(i32, miss, 0);
       const wake = queue.get(Q_WAKE_FD);
       if (wake !== NO_DESCRIPTOR) signalEventFd(wake);
@@ -348,6 +380,7 @@ export class Iotlb {
     }, RETRY_MILLISECONDS).unref();
     if (this.#questions.has(key) || this.#questions.size >= OPEN_LIMIT) return;
     this.#questions.set(key, { address, permission, asked: Date.now() });
+    this.#counts.questions++;
     this.#tell(IOTLB.MISS, address, permission);
   }
 
@@ -365,7 +398,10 @@ export class Iotlb {
       if (address < start || address >= end) continue;
       if (this.#tableFor(permission).gap(address, address + 1n) === undefined) this.#questions.delete(key);
       // it stays open until it may be asked again: the driver wants of the device what its own mapping forbids
-      else this.#tell(IOTLB.ACCESS_FAIL, address, permission);
+      else {
+        this.#counts.refusals++;
+        this.#tell(IOTLB.ACCESS_FAIL, address, permission);
+      }
     }
   }
 
