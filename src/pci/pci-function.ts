@@ -45,9 +45,10 @@ export interface PciFunction {
   readonly translated: boolean;
   /**
    * What a device is told for which nothing translates; undefined where the memory behind the bus is the arena itself.
-   * @throws VirtioError where physical addresses cannot be had
+   * @param takesPart whether the device takes part in what an IOMMU translates (VIRTIO_F_ACCESS_PLATFORM)
+   * @throws VirtioError where physical addresses cannot be had, or an IOMMU would take them for others
    */
-  physicalAddresses(): PhysicalAddresses | undefined;
+  physicalAddresses(takesPart: boolean): PhysicalAddresses | undefined;
   /** What lies behind a BAR; opened once. @throws VirtioError when there is no such BAR, or it is not reachable */
   bar(index: number): Promise<Registers>;
   /**

@@ -16,7 +16,7 @@ import { changeCommand, PCI_COMMAND_DECODE, PCI_COMMAND_INTX_DISABLE, PCI_COMMAN
 import { fileRegisters } from './file-registers.ts';
 import { mapBar } from './mapped-registers.ts';
 import type { PciFunction, Registers } from './pci-function.ts';
-import type { HostFunctionOptions, PciDevice } from './sysfs.ts';
+import { isBehindIommu, type HostFunctionOptions, type PciDevice } from './sysfs.ts';
 
 const UIO_DRIVER = 'uio_pci_generic';
 const CONFIG_BYTES = 256;
@@ -74,7 +74,13 @@ export class SysfsFunction implements PciFunction {
     return Promise.reject(new VirtioError(`${this.name}: its registers are reached directly`, { code: 'EOPNOTSUPP' }));
   }
 
-  physicalAddresses(): PhysicalAddresses {
+  physicalAddresses(takesPart: boolean): PhysicalAddresses {
+    if (takesPart && isBehindIommu(this.#device.path)) {
+      throw new VirtioError(
+        `${this.name}: an IOMMU translates for it (VIRTIO_F_ACCESS_PLATFORM), and ${this.#device.driver ?? 'no driver'} cannot set that up; as root: modprobe vfio-pci; dpdk-ts-devbind --bind=vfio-pci ${this.name}`,
+        { code: 'EOPNOTSUPP' },
+      );
+    }
     return physicalAddressesIn(this.#arena);
   }
 

@@ -140,6 +140,15 @@ export function groupMembers(group: number, root = '/'): readonly string[] {
   return [...namesIn(join(root, 'sys/kernel/iommu_groups', String(group), 'devices'))].sort();
 }
 
+/**
+ * Whether an IOMMU translates what a function that is with no driver of vfio's reaches for; with `identity` (iommu=pt) it passes everything on.
+ * @param path the function's folder in sysfs
+ */
+export function isBehindIommu(path: string): boolean {
+  const type = textOf(join(path, 'iommu_group', 'type'));
+  return type !== undefined && type !== 'identity';
+}
+
 /** A virtio network card, of any age. */
 export function isVirtioNet({ vendorId, deviceId }: PciDevice): boolean {
   return vendorId === VIRTIO_VENDOR_ID && (deviceId === VIRTIO_NET_MODERN_ID || deviceId === VIRTIO_NET_TRANSITIONAL_ID);

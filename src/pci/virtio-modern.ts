@@ -194,7 +194,7 @@ export class VirtioModern extends VirtioPciTransport implements VirtioTransport 
   }
 
   protected override physical(): PhysicalAddresses | undefined {
-    return this.#accessPlatform && this.pci.translated ? undefined : super.physical();
+    return this.#accessPlatform && this.pci.translated ? undefined : super.physical(this.#accessPlatform);
   }
 
   async #read(field: CommonField): Promise<number> {

@@ -67,8 +67,8 @@ export abstract class VirtioPciTransport {
   }
 
   /** What the device is told instead of arena offsets. */
-  protected physical(): PhysicalAddresses | undefined {
-    return this.pci.physicalAddresses();
+  protected physical(takesPart = false): PhysicalAddresses | undefined {
+    return this.pci.physicalAddresses(takesPart);
   }
 
   /** How ring `index` is notified at a register. */

@@ -96,7 +96,7 @@ describe('a function through files of sysfs', () => {
     const before = descriptors();
     const pci = new SysfsFunction({ arena, device: device() });
     expect(pci.translated).toBe(false);
-    expect(() => pci.physicalAddresses()).toThrow(/use huge pages/);
+    expect(() => pci.physicalAddresses(false)).toThrow(/use huge pages/);
     await pci.close();
     expect(() => new SysfsFunction({ arena, device: device('uio_pci_generic'), iovaMode: 'va' })).toThrow(
       /^0000:00:03\.0: --iova-mode=va: nothing translates addresses for a device on uio_pci_generic; leave the option out/,
@@ -105,6 +105,22 @@ describe('a function through files of sysfs', () => {
     expect(() => new SysfsFunction({ arena, device: device() })).toThrow(/config: run as root/);
     writeFileSync(join(path, 'config'), Buffer.alloc(256));
     expect(descriptors()).toBe(before);
+  });
+
+  test('refuses a device that takes part in what an IOMMU translates, unless that passes everything on', async () => {
+    for (const folder of ['iommu_group', 'uio']) mkdirSync(join(path, folder));
+    const pci = new SysfsFunction({ arena, device: device('uio_pci_generic') });
+    for (const type of ['DMA', 'DMA-FQ', 'blocked']) {
+      writeFileSync(join(path, 'iommu_group', 'type'), `${type}\n`);
+      expect(() => pci.physicalAddresses(true)).toThrow(
+        /^0000:00:03\.0: an IOMMU translates for it .*uio_pci_generic cannot set that up; .*--bind=vfio-pci 0000:00:03\.0$/,
+      );
+      // a legacy card, or one without the feature, bypasses the IOMMU
+      expect(() => pci.physicalAddresses(false)).toThrow(/use huge pages/);
+    }
+    writeFileSync(join(path, 'iommu_group', 'type'), 'identity\n');
+    expect(() => pci.physicalAddresses(true)).toThrow(/use huge pages/);
+    await pci.close();
   });
 
   test('the line of uio_pci_generic signals one eventfd, and is switched on again afterwards', async () => {

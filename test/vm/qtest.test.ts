@@ -17,7 +17,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('a QEMU within the machine', { tim
         ip addr add 1.1.1.1/24 dev qt0
         ip link set qt0 up
         tell a 'set fwd icmpecho'; tell a start
-        mark "$irq ping"; ping -c 5 -W 5 1.1.1.2
+        mark "$irq ping"; ping -c 5 -W 5 1.1.1.2 || give_up "$irq: no echo"
         mark "$irq descriptors"; ls -l /proc/$(pidof qemu-system-x86_64)/fd
         leave a || give_up "a: status $?"
         mark "$irq log"; tail -n 30 /tmp/a.log; dmesg | tail -n 5

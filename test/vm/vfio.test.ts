@@ -244,18 +244,23 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       try viable -a 00:10.0 --vdev=net_null0
       try alone -a 00:12.0,vdpa=1 --vdev=net_null0
       try key -a 00:12.0,sped=1 --vdev=net_null0
+      bind uio_pci_generic 00:12.0
+      try uio -a 00:12.0 --vdev=net_null0
       bind vfio-pci 00:12.0
       launch a dpdk-ts-testpmd ${EAL} -a 00:12.0 -- -i ${MBUFS}
       try busy -a 00:12.0 --vdev=net_null0
       mark blocked; say a 'show port summary all'; leave a
       try nothing -b 00:12.0 -b 00:10.0 -b 00:10.1 -b 00:13.0`,
-      vfioMachine([
-        ...functions,
-        ...card('0x10.0', 'h0', `${BEHIND_IOMMU},multifunction=on`),
-        ...card('0x10.1', 'h1', BEHIND_IOMMU),
-        ...card('0x12', 'h2', BEHIND_IOMMU),
-        ...card('0x13', 'h3'),
-      ]),
+      vfioMachine(
+        [
+          ...functions,
+          ...card('0x10.0', 'h0', `${BEHIND_IOMMU},multifunction=on`),
+          ...card('0x10.1', 'h1', BEHIND_IOMMU),
+          ...card('0x12', 'h2', BEHIND_IOMMU),
+          ...card('0x13', 'h3'),
+        ],
+        { modules: ['vfio_pci', 'vfio_iommu_type1', 'virtio_net', 'uio_pci_generic'] },
+      ),
     );
     const runsOn = /^Port 0: [0-9A-F:]{17}$[^]*^status 0$/m;
     expect(section('bound')).toMatch(/0000:00:10\.0 can be used only when 0000:00:10\.1 \(virtio-pci\) of the same IOMMU group is unbound/);
@@ -269,8 +274,11 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
     expect(section('viable')).toMatch(/the group is not viable: .* 0000:00:10\.0, 0000:00:10\.1/);
     expect(section('alone')).not.toMatch(/cannot be used/);
     expect(section('key')).toMatch(/unknown key sped; did you mean speed\?/);
+    expect(section('uio')).toMatch(
+      /^0000:00:12\.0: an IOMMU translates for it .*uio_pci_generic cannot set that up; .*dpdk-ts-devbind --bind=vfio-pci 0000:00:12\.0$/m,
+    );
     expect(section('busy')).toMatch(/^\/dev\/vfio\/\d+: busy: another process/m);
-    for (const name of ['missing', 'strange', 'held', 'viable', 'alone', 'key', 'busy']) expect(section(name), name).toMatch(runsOn);
+    for (const name of ['missing', 'strange', 'held', 'viable', 'alone', 'key', 'uio', 'busy']) expect(section(name), name).toMatch(runsOn);
     expect(section('blocked')).toMatch(/0000:00:12\.0/);
     expect(section('nothing')).toMatch(/No probed ethernet devices/);
     expect(section('nothing')).not.toMatch(/Probe PCI driver/);

@@ -2,6 +2,7 @@
  * One QEMU whose devices are driven from outside: its qtest link, its bus, where our memory is in it, and who of us uses it.
  * @module
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Arena } from '../../memory/arena.ts';
 import { VirtioError } from '../../system/error.ts';
 import { PciBus, placedRegisters, type BusFunction } from './bus.ts';
@@ -32,6 +33,8 @@ const HOT_PLUG_MILLISECONDS = 200;
 /** Time for the owner of a device that is to go. */
 const LEAVE_MILLISECONDS = 5000;
 const PROBE_BYTES = 64;
+/** From the end of the link to that of a QEMU that has crashed and leaves a core file. */
+const CRASH_MILLISECONDS = 2000;
 
 /** Where the arena's published part is in the guest: in its RAM, or behind ivshmem's BAR 2. */
 export type MemoryKind = 'memory' | 'ivshmem';
@@ -137,10 +140,9 @@ export class QtestMachine {
       const running = error instanceof VirtioError && error.code !== 'ENODEV';
       await qemu.close();
       if (running) throw error;
-      throw new VirtioError(
-        `${name}: QEMU does not start: ${await qemu.ended}${/failed to execute|ENOENT/.test(await qemu.ended) ? ' (Debian: apt-get install qemu-system-x86)' : ''}`,
-        { code: 'ENODEV', cause: error },
-      );
+      const { how, said } = await qemu.ended;
+      const absent = /failed to execute|ENOENT/.test(said) ? ' (Debian: apt-get install qemu-system-x86)' : '';
+      throw new VirtioError(`${name}: QEMU does not start: ${said === '' ? `it ${how}` : said}${absent}`, { code: 'ENODEV', cause: error });
     }
   }
 
@@ -276,8 +278,19 @@ export class QtestMachine {
   #lost(reason: string): void {
     clearInterval(this.#hotPlug);
     this.#leaveShared();
-    for (const opened of [...this.#functions]) opened.lost(reason);
+    const tell = (text: string): void => {
+      for (const opened of [...this.#functions]) opened.lost(text);
+    };
+    if (this.#qemu === undefined) tell(reason);
+    else void howItEnded(this.#qemu, reason).then(tell);
   }
+}
+
+/** The link's reason; and how our own QEMU ended, if it did: a crash has to be told from a link that ended for what was said on it. */
+async function howItEnded({ link, ended }: Qemu, reason: string): Promise<string> {
+  const end = await Promise.race([ended, sleep(CRASH_MILLISECONDS, undefined, { ref: false })]);
+  if (end === undefined) return reason;
+  return `${link.peer}: QEMU ${end.how}${end.lastLine === '' ? '' : `: ${end.lastLine}`}`;
 }
 
 /** Looks at the bus of a machine that nobody has set up. */

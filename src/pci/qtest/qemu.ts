@@ -47,12 +47,21 @@ export interface QemuOptions {
   readonly monitor: string | undefined;
 }
 
+export interface QemuEnd {
+  /** `ended by signal SIGSEGV`, `ended with exit status 1` */
+  readonly how: string;
+  /** One line; empty when it said nothing. */
+  readonly said: string;
+  /** Its last line. */
+  readonly lastLine: string;
+}
+
 export interface Qemu {
   readonly link: QtestLink;
   readonly doorbell: Doorbell;
   readonly pid: number;
-  /** Resolves when it has ended, with its last words. */
-  readonly ended: Promise<string>;
+  /** Resolves when it has ended, with how, and what it said on its error output. */
+  readonly ended: Promise<QemuEnd>;
   close(): Promise<void>;
 }
 
@@ -136,12 +145,16 @@ export function startQemu(options: QemuOptions): Qemu {
     errors.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2000)));
     const kill = (): void => void child.kill('SIGKILL');
     process.once('exit', kill);
-    const ended = new Promise<string>((resolve) => {
+    const ended = new Promise<QemuEnd>((resolve) => {
+      const resolveWith = (how: string, text: string): void => {
+        const lines = text.trim().split('\n');
+        resolve({ how, said: lines.join('; '), lastLine: lines.at(-1) ?? '' });
+      };
       child.once('error', (error) => {
-        resolve(`setpriv (util-linux): ${error.message}`);
+        resolveWith('could not be executed', `setpriv (util-linux): ${error.message}`);
       });
       child.once('close', (code, signal) => {
-        resolve(said.trim() === '' ? `it ended (${signal ?? `exit status ${String(code)}`})` : said.trim().replaceAll('\n', '; '));
+        resolveWith(signal === null ? `ended with exit status ${String(code)}` : `ended by signal ${signal}`, said);
       });
     }).finally(() => {
       process.removeListener('exit', kill);
