@@ -11,16 +11,19 @@ import { MEETINGS, WHY_NO_PEERS } from './matrix.ts';
 const HUGE: readonly MemoryKind[] = ['grows', 'huge', 'mounted'];
 const ROOT = process.getuid?.() === 0;
 
-describe.skipIf(WHY_NO_PEERS !== undefined).each(MEETINGS)('$name', ({ driver, device, server }) => {
+/** Whichever side owns the socket, memory is shared in the same way. */
+const LISTENING_DEVICES = MEETINGS.filter(({ server }) => server === 'device');
+
+describe.skipIf(WHY_NO_PEERS !== undefined).each(LISTENING_DEVICES)('$name', ({ driver, device, server }) => {
   async function expectTraffic(driverMemory: MemoryKind, deviceMemory: MemoryKind): Promise<void> {
     await using pair = await Pair.start({
       driver: { program: driver, memory: driverMemory },
       device: { program: device, memory: deviceMemory },
       server,
     });
-    await expectOneWay(pair, 'driver', '64', 100);
-    await expectOneWay(pair, 'device', '1800,1800', 100);
-    await expectLoop(pair, 'driver', 'io', 100);
+    await expectOneWay(pair, 'driver', '64');
+    await expectOneWay(pair, 'device', '1800,1800');
+    await expectLoop(pair, 'driver', 'io');
     await pair.quit();
   }
 

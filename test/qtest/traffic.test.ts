@@ -8,7 +8,6 @@ import { isAlive } from '../support/processes.ts';
 import { dgram, Folder, RunningQemu, WHY_NO_QEMU } from './qemu.ts';
 import { expectArrival, startSide } from './sides.ts';
 
-const MILLISECONDS = 300;
 const NIC = 'virtio-net-pci,netdev=n0,addr=0x4,disable-legacy=on,vectors=4';
 
 /** 64 B and the longest frame that needs no offload, both ways. */
@@ -18,8 +17,8 @@ async function expectBothWays(ours: string, peers: string): Promise<void> {
   await Promise.all([driver.waitForLink(), device.waitForLink()]);
   const [one, other] = [{ testpmd: driver }, { testpmd: device }];
   for (const bytes of [64, 1514]) {
-    await expectArrival(one, other, bytes, MILLISECONDS);
-    await expectArrival(other, one, bytes, MILLISECONDS);
+    await expectArrival(one, other, bytes);
+    await expectArrival(other, one, bytes);
   }
   await driver.quit();
   await device.quit();

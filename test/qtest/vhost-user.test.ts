@@ -13,8 +13,6 @@ import { Testpmd } from '../support/testpmd.ts';
 import { WHY_NO_QEMU } from './qemu.ts';
 import { expectArrival, startSide } from './sides.ts';
 
-const MILLISECONDS = 300;
-
 async function startBackEnd(program: Program, socket: string, queues: number): Promise<Testpmd> {
   const held = memoryArguments('ordinary');
   return Testpmd.start({
@@ -39,8 +37,8 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('vhost-user behind the device', () =>
       });
       await Promise.all([port.waitForLink(), backEnd.waitForLink()]);
       for (const bytes of [64, 1514]) {
-        await expectArrival({ testpmd: port }, { testpmd: backEnd }, bytes, MILLISECONDS);
-        await expectArrival({ testpmd: backEnd }, { testpmd: port }, bytes, MILLISECONDS);
+        await expectArrival({ testpmd: port }, { testpmd: backEnd }, bytes);
+        await expectArrival({ testpmd: backEnd }, { testpmd: port }, bytes);
       }
       // of a device whose control queue was not heard, only the first pair works
       for (const side of program === 'dpdk-ts' ? [port, backEnd] : [port]) {
@@ -64,7 +62,7 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('vhost-user behind the device', () =>
     await port.command('stop');
     await using second = await startBackEnd('dpdk-ts', directory.socket, 1);
     await Promise.all([port.waitForLink(), second.waitForLink()]);
-    await expectArrival({ testpmd: port }, { testpmd: second }, 64, MILLISECONDS);
+    await expectArrival({ testpmd: port }, { testpmd: second }, 64);
     await port.quit();
   });
 });

@@ -173,8 +173,8 @@ export class Testpmd implements AsyncDisposable {
     return until(limit, () => `${what} on port ${port}\n${this.transcript()}`, look, 30);
   }
 
-  /** Waits until the packets received stand still for three looks: everything that the sender sent has arrived. */
-  async drained(port = 0): Promise<PortStats> {
+  /** Waits until the packets received are as many as expected, or stand still for three looks: everything that was sent has arrived. */
+  async drained(port = 0, expected = Infinity): Promise<PortStats> {
     let still = 0;
     let last = -1;
     return this.waitForStatistics(
@@ -182,7 +182,7 @@ export class Testpmd implements AsyncDisposable {
       ({ rxPackets }) => {
         still = rxPackets === last ? still + 1 : 0;
         last = rxPackets;
-        return still >= 3;
+        return rxPackets >= expected || still >= 3;
       },
       port,
     );
