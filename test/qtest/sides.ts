@@ -8,7 +8,7 @@ import { Testpmd } from '../support/testpmd.ts';
 
 const ARRIVAL_MILLISECONDS = 15_000;
 /** Packets sent, at least: a ring of 256 comes round many times. */
-const PACKETS = 10_000;
+const PACKETS = 5000;
 
 export interface QtestSide {
   /** After `--vdev net_virtio_qtest0,`; several: a port each. */
