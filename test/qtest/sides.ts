@@ -7,8 +7,8 @@ import { lcoresArgument } from '../support/program.ts';
 import { Testpmd } from '../support/testpmd.ts';
 
 const ARRIVAL_MILLISECONDS = 15_000;
-/** Packets sent, at least: a ring of 256 comes round many times. */
-const PACKETS = 5000;
+/** Packets sent, at least: a ring of 256 comes round several times. */
+const PACKETS = 1500;
 
 export interface QtestSide {
   /** After `--vdev net_virtio_qtest0,`; several: a port each. */
