@@ -31,6 +31,7 @@ import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   NO_LENGTH_LIMIT,
   QUEUE_ERROR_ID,
+  QUEUE_INDIRECT,
   QUEUE_IN_ORDER,
   QUEUE_RUNNING,
   QUEUE_VECTORIZED,
@@ -61,8 +62,10 @@ import {
   SHADOW_MBUF,
   TRANSMIT_AREA_BYTES,
   TRANSMIT_HEADER,
+  TRANSMIT_TABLE,
+  TRANSMIT_TABLE_ENTRIES,
 } from './queue-layout.ts';
-import { DESCRIPTOR_F_NEXT } from './split-layout.ts';
+import { DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT } from './split-layout.ts';
 
 /**
  * Takes back the packets that the device has sent, and frees them. With IN_ORDER one used descriptor may stand for all up to its id.
@@ -119,18 +122,29 @@ export function packedDriverReclaim(queue: u32): u32 {
   return free;
 }
 
+/** Writes all of a descriptor but its word. */
+function putDescriptor(descriptor: u32, address: u32, high: u32, length: u32): void {
+  st32(descriptor + PACKED_ADDRESS_LOW, address);
+  st32(descriptor + PACKED_ADDRESS_HIGH, high);
+  st32(descriptor + PACKED_LENGTH, length);
+}
+
 /**
- * Writes the descriptors of any packet: of several segments, without headroom, with work; all but the word of the first, which the
- * caller writes. Returns how many.
+ * Writes the descriptors of any packet: of several segments, without headroom, with work; all but the word of the first in the ring,
+ * which the caller writes.
+ * @param indirect entries that it takes in the table of its own, which one descriptor of the ring refers to (virtio 1.2, 2.8.7);
+ * 0: all of its descriptors are in the ring
+ * @returns descriptors of the ring
  */
-function writeList(queue: u32, packet: u32, header: u32, id: u32, position: u32, size: u32): u32 {
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+function writeList(queue: u32, packet: u32, header: u32, id: u32, position: u32, size: u32, indirect: u32): u32 {
+  const ring: u32 = ld32(queue + Q_DESCRIPTORS);
+  const area: u32 = ld32(queue + Q_HEADERS) + id * TRANSMIT_AREA_BYTES;
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   let high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   let at: u32 = position;
   let descriptors: u32 = 0;
   let mbuf: u32 = packet;
-  let address: u32 = ld32(queue + Q_HEADERS) + id * TRANSMIT_AREA_BYTES + TRANSMIT_HEADER;
+  let address: u32 = area + TRANSMIT_HEADER;
   let length: u32 = header;
   if (hasHeadroom(packet, header) !== 0) {
     address = ld32(packet + MBUF_DATA) - header;
@@ -139,24 +153,36 @@ function writeList(queue: u32, packet: u32, header: u32, id: u32, position: u32,
   }
   putSentHeader(address, header, packet);
   for (;;) {
-    const descriptor: u32 = table + (at & POSITION_INDEX) * PACKED_BYTES;
     if (physical !== 0) {
       high = physicalHigh(physical, address);
       address = physicalLow(physical, address);
     }
-    st32(descriptor + PACKED_ADDRESS_LOW, address);
-    st32(descriptor + PACKED_ADDRESS_HIGH, high);
-    st32(descriptor + PACKED_LENGTH, length);
-    const flags: u32 = availableFlags(at) | (mbuf !== 0 ? DESCRIPTOR_F_NEXT : 0);
-    if (descriptors !== 0) st32(descriptor + PACKED_WORD, id | (flags << 16));
+    if (indirect !== 0) {
+      // in a table ids are reserved, and so are flags but for WRITE
+      const entry: u32 = area + TRANSMIT_TABLE + descriptors * PACKED_BYTES;
+      putDescriptor(entry, address, high, length);
+      st32(entry + PACKED_WORD, 0);
+    } else {
+      const descriptor: u32 = ring + (at & POSITION_INDEX) * PACKED_BYTES;
+      putDescriptor(descriptor, address, high, length);
+      const flags: u32 = availableFlags(at) | (mbuf !== 0 ? DESCRIPTOR_F_NEXT : 0);
+      if (descriptors !== 0) st32(descriptor + PACKED_WORD, id | (flags << 16));
+      at = advance(at, 1, size);
+    }
     descriptors++;
-    if (mbuf === 0) break;
-    at = advance(at, 1, size);
+    if (mbuf === 0 || descriptors === indirect) break;
     address = ld32(mbuf + MBUF_DATA);
     length = ld32(mbuf + MBUF_SEGMENT_LENGTH);
     mbuf = ld32(mbuf + MBUF_NEXT);
   }
-  return descriptors;
+  if (indirect === 0) return descriptors;
+  address = area + TRANSMIT_TABLE;
+  if (physical !== 0) {
+    high = physicalHigh(physical, address);
+    address = physicalLow(physical, address);
+  }
+  putDescriptor(ring + (position & POSITION_INDEX) * PACKED_BYTES, address, high, descriptors * PACKED_BYTES);
+  return 1;
 }
 
 /**
@@ -183,6 +209,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const ring: u32 = ld32(queue + Q_FREE_RING);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const lcore: u32 = ld32(queue + Q_LCORE);
+  const tableEntries: u32 = (features & QUEUE_INDIRECT) !== 0 ? TRANSMIT_TABLE_ENTRIES : 0;
   const unable: u32 = MBUF_WORK & ~ld32(queue + Q_OFFLOADS);
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let position: u32 = ld32(queue + Q_OWN_INDEX);
@@ -228,14 +255,16 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
         refused++;
         continue;
       }
-      if (wanted > free) {
+      const indirect: u32 = wanted > 1 && wanted <= tableEntries ? wanted : 0;
+      const needed: u32 = indirect !== 0 ? 1 : wanted;
+      if (needed > free) {
         // what was written in this burst is outstanding, though the device does not see it yet
         st32(queue + Q_FREE, free);
         free = packedDriverReclaim(queue);
-        if (wanted > free) break;
+        if (needed > free) break;
       }
-      descriptors = writeList(queue, packet, header, id, position, size);
-      if (descriptors > 1) flags |= DESCRIPTOR_F_NEXT;
+      descriptors = writeList(queue, packet, header, id, position, size, indirect);
+      flags |= indirect !== 0 ? DESCRIPTOR_F_INDIRECT : descriptors > 1 ? DESCRIPTOR_F_NEXT : 0;
     }
     const word: u32 = id | (flags << 16);
     if (first === 0) {

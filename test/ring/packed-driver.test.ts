@@ -13,6 +13,7 @@ import {
   QUEUE_ERROR_LENGTH,
   QUEUE_EVENT_IDX,
   QUEUE_IN_ORDER,
+  QUEUE_INDIRECT,
   QUEUE_MERGEABLE,
   QUEUE_PACKED,
   QUEUE_STOPPED,
@@ -118,6 +119,94 @@ describe.each(TARGETS)('the driver side of a packed ring on %s', (target) => {
     bench.st16(address + 10, buffers);
     bench.write(address + HEADER, bytes);
   };
+
+  describe('with indirect descriptors', () => {
+    const INDIRECT = 4;
+    const table = ({ address, length }: Descriptor): Descriptor[] =>
+      Array.from({ length: length / 16 }, (_, index) => {
+        const at = address + 16 * index;
+        return { address: bench.ld32(at), length: bench.ld32(at + 8), id: bench.ld16(at + 12), flags: bench.ld16(at + 14) };
+      });
+    const textOf = (entries: readonly Descriptor[]): Buffer =>
+      Buffer.concat(entries.map(({ address, length }) => bench.read(address, length))).subarray(HEADER);
+
+    it('describes a packet of several segments in a table, by one descriptor of the ring', () => {
+      const { queue, device } = start({ features: QUEUE_INDIRECT, addressHigh: 1 });
+      expect(transmit(queue, [bench.packet(pool, frame(300), { segments: [100, 50, 50] }) ?? 0])).toBe(1);
+      // 2.8.7: INDIRECT without NEXT; 0x80: available
+      const inRing = device.descriptor(0);
+      expect(inRing).toMatchObject({ length: 4 * 16, id: 0, flags: 0x80 | INDIRECT });
+      expect([queue.get(Q_FREE), queue.get(Q_OWN_INDEX), bench.ld32(queue.descriptors + 4)]).toEqual([4, 0x8001, 1]);
+      const entries = table(inRing);
+      // flags but for WRITE are reserved in a table, and so is the id
+      expect(entries.map(({ length, id, flags }) => [length, id, flags])).toEqual([
+        [112, 0, 0],
+        [50, 0, 0],
+        [50, 0, 0],
+        [100, 0, 0],
+      ]);
+      expect(entries.map((_, index) => bench.ld32(inRing.address + 16 * index + 4))).toEqual([1, 1, 1, 1]);
+      expect(textOf(entries)).toEqual(frame(300));
+    });
+
+    it('takes one for a header without headroom, and goes round the ring with a table for each buffer id', () => {
+      const { queue, device } = start({ features: QUEUE_INDIRECT });
+      for (let round = 0; round < 13; round++) {
+        const [one, other] = [frame(60, round), frame(70, round)];
+        const shape = { headroom: 3 };
+        expect(transmit(queue, [bench.packet(pool, one, shape) ?? 0, bench.packet(pool, other, { segments: [1] }) ?? 0])).toBe(2);
+        const taken = device.takeAll();
+        expect(taken.map((buffer) => textOf(table(buffer?.list[0] ?? device.descriptor(0))))).toEqual([one, other]);
+        // the later one first
+        const [first, second] = taken;
+        device.use(first?.at ?? 0, first?.wrap ?? false, second?.list[0]?.id ?? 0, 0);
+        device.use(second?.at ?? 0, second?.wrap ?? false, first?.list[0]?.id ?? 0, 0);
+        expect(bench.kernels.packedDriverReclaim(queue.offset)).toBe(5);
+      }
+      expect([queue.error, pool.free()]).toEqual([0, 512]);
+    });
+
+    it.each([
+      [5, 128, 1, 6],
+      [6, 128, 7, 0],
+      [4, 0, 1, 6],
+      [5, 0, 7, 0],
+      [0, 128, 1, 0],
+    ])('%i more segments behind a headroom of %i take %i descriptors of the ring, %i of a table', (more, headroom, taken, inTable) => {
+      const { queue, device } = start({ features: QUEUE_INDIRECT, size: 9 });
+      transmit(queue, [bench.packet(pool, frame(700, more), { segments: Array.from({ length: more }, () => 70), headroom }) ?? 0]);
+      expect(9 - queue.get(Q_FREE)).toBe(taken);
+      const { flags, length } = device.descriptor(0);
+      expect(flags & INDIRECT).toBe(inTable === 0 ? 0 : INDIRECT);
+      if (inTable !== 0) expect(length).toBe(16 * inTable);
+    });
+
+    it('sends a packet of several segments while a single descriptor is free, and drops what is longer than the ring', () => {
+      const { queue } = start({ features: QUEUE_INDIRECT });
+      const long = bench.packet(pool, frame(90), { segments: [30, 30] }) ?? 0;
+      expect(transmit(queue, [...packets(4), long])).toBe(5);
+      expect(queue.get(Q_FREE)).toBe(0);
+      const tiny = start({ features: QUEUE_INDIRECT, size: 2 }).queue;
+      expect(transmit(tiny, [bench.packet(pool, frame(90), { segments: [30, 30] }) ?? 0])).toBe(1);
+      expect([counter(tiny, Q_ERRORS), tiny.get(Q_FREE)]).toEqual([1, 2]);
+    });
+
+    it.each([0, QUEUE_IN_ORDER])('is taken whole by the device, and every descriptor comes back (features %i)', (more) => {
+      const devicePool = bench.pool();
+      const features = QUEUE_PACKED | QUEUE_INDIRECT | more;
+      const { driver, device } = bench.pair({ size: 13, features, devicePool });
+      const shapes = [{}, { segments: [20, 30] }, { headroom: 0 }, { segments: [5, 5, 5, 5, 5, 5, 5] }];
+      for (let round = 0; round < 60; round++) {
+        // 5 tables or single descriptors at most, and 8 descriptors of the one that is too long for a table
+        const sent = Array.from({ length: 6 }, (_, index) => frame(200 + round + index, round * 6 + index));
+        const list = sent.map((bytes, index) => bench.packet(pool, bytes, shapes[index === 3 ? 3 : (round + index) % 3]) ?? 0);
+        expect(transmit(driver, list)).toBe(6);
+        expect(bench.take(bench.kernels.packedDeviceDequeue, device.offset, 16)).toEqual(sent);
+      }
+      expect(bench.kernels.packedDriverReclaim(driver.offset)).toBe(13);
+      expect([driver.error, device.error, pool.free()]).toEqual([0, 0, 512]);
+    });
+  });
 
   describe('transmitting', () => {
     it('describes a packet and its header in one descriptor, and says that it is polled', () => {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { Arena } from '../../src/memory/arena.ts';
 import { PHYSICAL_ENTRIES } from '../../src/ring/physical-address.kernel.ts';
 import { physicalAddressesIn } from '../../src/ring/physical-addresses.ts';
-import { QUEUE_INDIRECT } from '../../src/ring/queue-layout.ts';
+import { QUEUE_INDIRECT, QUEUE_PACKED } from '../../src/ring/queue-layout.ts';
 import { DriverQueue } from '../../src/ring/virtqueue.ts';
 import { freeHugePages } from '../support/huge-pages.ts';
 import { frame, RingBench, TARGETS, type Region } from '../support/ring-pair.ts';
@@ -34,7 +34,7 @@ describe.each(TARGETS)('a driver that tells physical addresses on %s', (target) 
   });
   afterEach(() => bench[Symbol.dispose]());
 
-  it.each([0, QUEUE_INDIRECT])(
+  it.each([0, QUEUE_INDIRECT, QUEUE_PACKED, QUEUE_PACKED | QUEUE_INDIRECT])(
     'sends packets of one segment and of several, which a device finds page by page (features %i)',
     (features) => {
       const { table, regions } = scatteredPages(bench);
@@ -47,12 +47,12 @@ describe.each(TARGETS)('a driver that tells physical addresses on %s', (target) 
       const shapes = [{}, { segments: [20, 10] }, { headroom: 0 }];
       for (const [index, bytes] of texts.entries()) {
         const packet = bench.packet(pool, bytes, shapes[index % shapes.length]) ?? 0;
-        expect(bench.send(bench.kernels.splitDriverTransmit, driver.offset, [packet])).toBe(1);
-        received.push(...bench.take(bench.kernels.splitDeviceDequeue, device.offset, 32));
+        expect(bench.send(bench.kernels.driverTransmit, driver.offset, [packet])).toBe(1);
+        received.push(...bench.take(bench.kernels.deviceDequeue, device.offset, 32));
       }
       expect(received).toHaveLength(texts.length);
       for (const [index, bytes] of texts.entries()) expect(received[index]?.equals(bytes), String(index)).toBe(true);
-      bench.kernels.splitDriverReclaim(driver.offset);
+      bench.kernels.driverReclaim(driver.offset);
     },
   );
 
