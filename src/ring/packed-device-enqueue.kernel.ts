@@ -10,6 +10,7 @@ import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
 import { firstReach, placeFour, unfitFour } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
+import { isOversize } from './length-limit.kernel.ts';
 import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
@@ -17,6 +18,7 @@ import { putReceivedHeader } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
 import { FAILED, PIECES, SCRATCH_BUFFERS, SCRATCH_PIECES, spreadPacket } from './pieces.kernel.ts';
 import {
+  NO_LENGTH_LIMIT,
   QUEUE_ERROR_CHAIN,
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
@@ -26,6 +28,7 @@ import {
   Q_HANDLED,
   Q_HEADER,
   Q_LCORE,
+  Q_LENGTH_LIMIT,
   Q_LIST,
   Q_REGIONS,
   Q_SCRATCH,
@@ -155,7 +158,7 @@ function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u
  * First pass over a burst: finds the place of every packet that fits its one buffer and writes its used descriptor, which shows with
  * the burst's first one only. The places are left in the scratch room for copyRun(): why that is a pass of its own is told in
  * split-device-enqueue.kernel.ts.
- * @returns packets found a place for; the next one needs a closer look: a list, too long, with work, no sound descriptor, or none
+ * @returns packets found a place for; the next one needs a closer look: a list, too long, beyond the MTU, with work, no sound descriptor, or none
  */
 function placeRun(queue: u32, from: u32, packets: u32, start: u32, position: u32): u32 {
   const header: u32 = ld32(queue + Q_HEADER);
@@ -164,15 +167,17 @@ function placeRun(queue: u32, from: u32, packets: u32, start: u32, position: u32
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
   const first: u32 = descriptorAt(queue, start);
-  let placed: u32 = placeFours(queue, from, packets, start, position);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
+  let placed: u32 = limit === NO_LENGTH_LIMIT ? placeFours(queue, from, packets, start, position) : 0;
   const next: u32 = advance(position, placed, ld32(queue + Q_SIZE));
   let descriptor: u32 = descriptorAt(queue, next);
   let wantedFlags: u32 = availableFlags(next) | DESCRIPTOR_F_WRITE;
   let used: u32 = usedWord(next, 0, DESCRIPTOR_F_WRITE);
   for (; placed < packets; placed++) {
     const packet: u32 = ld32(from + (placed << 2));
-    const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
-    if (ld32(packet + MBUF_NEXT) !== 0 || (ld32(packet + MBUF_FLAGS) & MBUF_WORK) !== 0) break;
+    const length: u32 = ld32(packet + MBUF_LENGTH);
+    const wanted: u32 = length + header;
+    if (length > limit || ld32(packet + MBUF_NEXT) !== 0 || (ld32(packet + MBUF_FLAGS) & MBUF_WORK) !== 0) break;
     const word: u32 = loadWord(descriptor);
     if (((word >>> 16) & (PACKED_F_BOTH | 7)) !== wantedFlags || ld32(descriptor + PACKED_LENGTH) < wanted) break;
     const place: u32 = translate(regions, ld32(descriptor + PACKED_ADDRESS_LOW), ld32(descriptor + PACKED_ADDRESS_HIGH), wanted);
@@ -192,7 +197,7 @@ function placeRun(queue: u32, from: u32, packets: u32, start: u32, position: u32
 
 /**
  * Puts up to `packets` packets into the driver's receive queue and frees them; the first ones are taken, the caller
- * keeps the others. A packet that no number of buffers could hold is counted and dropped.
+ * keeps the others. A packet that no number of buffers could hold, or beyond the MTU, is counted and dropped.
  * @returns packets taken
  */
 export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
@@ -217,6 +222,11 @@ export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     }
     const packet: u32 = ld32(next);
     if (isUnfinished(queue, packet) !== 0) break;
+    if (isOversize(queue, packet) !== 0) {
+      count(queue + Q_DROPPED, 1);
+      sent++;
+      continue;
+    }
     const taken: u32 = putPacket(queue, packet, start, position, left);
     if (taken === 0 || taken === FAILED) break;
     sent++;

@@ -110,6 +110,27 @@ describe('the vhost-user back-end', () => {
     expect(driver.usedElement(0, 0)).toEqual({ id: 0, length: 72 });
   });
 
+  it('passes nothing beyond the MTU that the front-end told, where the driver knows of it', async () => {
+    const mtuBit = 1n << 3n;
+    for (const [features, told, lost] of [
+      [DEFAULT_FEATURES | mtuBit, 600n, 1],
+      [DEFAULT_FEATURES, 600n, 0],
+      [DEFAULT_FEATURES | mtuBit, undefined, 0],
+    ] as const) {
+      port.resetExtendedStatistics();
+      const driver = await connect();
+      await handshake(driver, { features });
+      if (told !== undefined) expect(await acknowledged(driver, Request.NET_SET_MTU, u64(told))).toBe(0n);
+      driver.offerReceiveBuffers(4);
+      for (const length of [614, 615]) expect(bench.offer(port, length)).toBe(true);
+      expect(driver.usedIndex(0)).toBe(2 - lost);
+      expect(port.extendedStatistics()).toContainEqual({ name: 'tx_q0_oversize_packets', value: lost });
+      expect(port.statistics().txErrors).toBe(lost);
+      driver[Symbol.dispose]();
+      await until(1000, 'the front-end is gone', () => !port.link().up, 1);
+    }
+  });
+
   it('consumes and discards what comes on a ring that is started but disabled, and only there', async () => {
     const driver = await connect();
     await handshake(driver, { without: /ENABLE/ });
