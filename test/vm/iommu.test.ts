@@ -34,7 +34,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('a virtual machine with an IOMMU o
       memory: MEMORY,
       hugePages: 0,
       modules: ['virtio_net', 'virtio_pci'],
-      // unmapped lazily, QEMU 7.2 does not tell the device of every page that the kernel uses anew
+      // unmapped lazily, QEMU 7.2 does not tell the device of every page that the kernel uses anew (docs/ports.md)
       kernelArguments: 'intel_iommu=on iommu.strict=1',
       limit: TIME_LIMIT - 30_000,
       qemuArguments: [
