@@ -100,18 +100,21 @@ export function otherFlags(descriptor: u32, wanted: u32): u32 {
   return (first | (ld32(descriptor + 2 * BYTES + FLAGS) ^ wanted) | (ld32(descriptor + 3 * BYTES + FLAGS) ^ wanted)) & 7;
 }
 
-/** 0 when a packet is one segment without work, short, and no longer than a buffer of `bytes`, its header included. */
-function unfit(packet: u32, header: u32, bytes: u32): u32 {
+/** 0 when a packet is one segment without work, and no longer than `longest` and a buffer of `bytes`, its header included. */
+function unfit(packet: u32, header: u32, longest: u32, bytes: u32): u32 {
   const wanted: u32 = ld32(packet + MBUF_LENGTH) + header;
-  return ld32(packet + MBUF_NEXT) | (ld32(packet + MBUF_FLAGS) & MBUF_WORK) | (((bytes - wanted) | (SHORT - wanted)) >>> 31);
+  return ld32(packet + MBUF_NEXT) | (ld32(packet + MBUF_FLAGS) & MBUF_WORK) | (((bytes - wanted) | (longest - wanted)) >>> 31);
 }
 
-/** 0 when each of the four packets whose handles are at `from` fits the buffer of its descriptor as it is. */
-export function unfitFour(descriptor: u32, from: u32, header: u32): u32 {
+/**
+ * 0 when each of the four packets whose handles are at `from` fits the buffer of its descriptor as it is.
+ * @param longest bytes of a packet and its header, up to SHORT
+ */
+export function unfitFour(descriptor: u32, from: u32, header: u32, longest: u32): u32 {
   return (
-    unfit(ld32(from), header, ld32(descriptor + LENGTH)) |
-    unfit(ld32(from + 4), header, ld32(descriptor + BYTES + LENGTH)) |
-    unfit(ld32(from + 8), header, ld32(descriptor + 2 * BYTES + LENGTH)) |
-    unfit(ld32(from + 12), header, ld32(descriptor + 3 * BYTES + LENGTH))
+    unfit(ld32(from), header, longest, ld32(descriptor + LENGTH)) |
+    unfit(ld32(from + 4), header, longest, ld32(descriptor + BYTES + LENGTH)) |
+    unfit(ld32(from + 8), header, longest, ld32(descriptor + 2 * BYTES + LENGTH)) |
+    unfit(ld32(from + 12), header, longest, ld32(descriptor + 3 * BYTES + LENGTH))
   );
 }

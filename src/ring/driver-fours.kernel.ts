@@ -28,13 +28,13 @@ import { SHADOW_BYTES } from './queue-layout.ts';
 export const ONE_DESCRIPTOR: u32 = 0x10000;
 const COUNT_MASK: u32 = 0xffff0000;
 
-/** 0 when a packet is one segment with one owner, without work, with room for its header, which is zero as it should be. */
-function unfit(packet: u32, header: u32): u32 {
+/** 0 when a packet is one segment with one owner, without work, not too long, with room for its header, which is zero as it should be. */
+function unfit(packet: u32, header: u32, limit: u32): u32 {
   const place: u32 = ld32(packet + MBUF_DATA) - header;
   return (
     (ld32(packet + MBUF_SEGMENTS) ^ ONE_SEGMENT_ONE_OWNER) |
     (ld32(packet + MBUF_FLAGS) & MBUF_WORK) |
-    ((place - ld32(packet + MBUF_BUFFER)) & 0x80000000) |
+    (((place - ld32(packet + MBUF_BUFFER)) | (limit - ld32(packet + MBUF_LENGTH))) & 0x80000000) |
     (place & 3) |
     ld32(place) |
     ld32(place + 4) |
@@ -44,8 +44,13 @@ function unfit(packet: u32, header: u32): u32 {
 }
 
 /** 0 when the four packets whose handles are at `from` can be sent as they are, each by one descriptor. The header has 12 bytes or more. */
-export function unfitFour(from: u32, header: u32): u32 {
-  return unfit(ld32(from), header) | unfit(ld32(from + 4), header) | unfit(ld32(from + 8), header) | unfit(ld32(from + 12), header);
+export function unfitFour(from: u32, header: u32, limit: u32): u32 {
+  return (
+    unfit(ld32(from), header, limit) |
+    unfit(ld32(from + 4), header, limit) |
+    unfit(ld32(from + 8), header, limit) |
+    unfit(ld32(from + 12), header, limit)
+  );
 }
 
 function buffers(mbuf: u32, header: u32): u32 {

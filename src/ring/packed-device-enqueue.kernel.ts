@@ -8,7 +8,7 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { firstReach, placeFour, unfitFour } from './device-fours.kernel.ts';
+import { SHORT, firstReach, placeFour, unfitFour } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
@@ -18,7 +18,6 @@ import { putReceivedHeader } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
 import { FAILED, PIECES, SCRATCH_BUFFERS, SCRATCH_PIECES, spreadPacket } from './pieces.kernel.ts';
 import {
-  NO_LENGTH_LIMIT,
   QUEUE_ERROR_CHAIN,
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
@@ -120,6 +119,8 @@ function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
   const last: u32 = firstReach(regions);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
+  const longest: u32 = limit + header < SHORT ? limit + header : SHORT;
   const first: u32 = descriptorAt(queue, start);
   let descriptor: u32 = descriptorAt(queue, position);
   let wantedFlags: u32 = (availableFlags(position) | DESCRIPTOR_F_WRITE) << 16;
@@ -133,7 +134,7 @@ function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u
     const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
     const flags: u32 = (word0 ^ wantedFlags) | (word1 ^ wantedFlags) | (word2 ^ wantedFlags) | (word3 ^ wantedFlags);
     const handles: u32 = from + (placed << 2);
-    if ((flags & KIND_MASK) !== 0 || unfitFour(descriptor, handles, header) !== 0) break;
+    if ((flags & KIND_MASK) !== 0 || unfitFour(descriptor, handles, header, longest) !== 0) break;
     if (placeFour(descriptor, regions, last, 0, places + (placed << 2), 4) !== 0) break;
     st32(descriptor + PACKED_LENGTH, ld32(ld32(handles) + MBUF_LENGTH) + header);
     st32(descriptor + PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 4) + MBUF_LENGTH) + header);
@@ -168,7 +169,7 @@ function placeRun(queue: u32, from: u32, packets: u32, start: u32, position: u32
   const places: u32 = ld32(queue + Q_SCRATCH);
   const first: u32 = descriptorAt(queue, start);
   const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  let placed: u32 = limit === NO_LENGTH_LIMIT ? placeFours(queue, from, packets, start, position) : 0;
+  let placed: u32 = placeFours(queue, from, packets, start, position);
   const next: u32 = advance(position, placed, ld32(queue + Q_SIZE));
   let descriptor: u32 = descriptorAt(queue, next);
   let wantedFlags: u32 = availableFlags(next) | DESCRIPTOR_F_WRITE;

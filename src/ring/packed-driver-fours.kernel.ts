@@ -31,6 +31,7 @@ import {
   Q_FREE_TAIL,
   Q_HANDLED,
   Q_HEADER,
+  Q_LENGTH_LIMIT,
   Q_OWN_INDEX,
   Q_POOL,
   Q_PORT,
@@ -167,6 +168,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const header: u32 = ld32(queue + Q_HEADER);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
   const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const position: u32 = ld32(queue + Q_OWN_INDEX);
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
@@ -179,7 +181,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   let sent: u32 = 0;
   while (sent + 4 <= packets && free >= 4 && index + 4 <= size && head + 4 <= size) {
     const place: u32 = from + (sent << 2);
-    if (unfitFour(place, header) !== 0) break;
+    if (unfitFour(place, header, limit) !== 0) break;
     const descriptor: u32 = table + index * PACKED_BYTES;
     spreadWords(shadow + head * SHADOW_BYTES, place, ONE_DESCRIPTOR);
     const packet0: u32 = ld32(place);

@@ -29,7 +29,6 @@ import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, P
 import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
-  NO_LENGTH_LIMIT,
   QUEUE_ERROR_ID,
   QUEUE_INDIRECT,
   QUEUE_IN_ORDER,
@@ -199,8 +198,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   const features: u32 = ld32(queue + Q_FEATURES);
   const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  const plain: u32 = physical === 0 && limit === NO_LENGTH_LIMIT ? 1 : 0;
-  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && plain !== 0 ? packedSendFours(queue, from, packets) : 0;
+  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && physical === 0 ? packedSendFours(queue, from, packets) : 0;
   if (sent === packets) return sent;
   const fours: u32 = sent;
   free = ld32(queue + Q_FREE);

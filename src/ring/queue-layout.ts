@@ -128,7 +128,8 @@ export const Q_PHYSICAL: u32 = 316;
 export const Q_OVERSIZE: u32 = 320;
 export const Q_BYTES_TOTAL: u32 = 384;
 
-export const NO_LENGTH_LIMIT: u32 = 0xffffffff;
+/** More than any packet has, and its sign bit is 0, so that differences tell. */
+export const NO_LENGTH_LIMIT: u32 = 0x7fffffff;
 
 export const QUEUE_STOPPED: u32 = 0;
 export const QUEUE_RUNNING: u32 = 1;

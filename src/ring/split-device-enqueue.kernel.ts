@@ -8,14 +8,13 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { firstReach, headOfFour, otherFlags, placeFour, unfitFour } from './device-fours.kernel.ts';
+import { SHORT, firstReach, headOfFour, otherFlags, placeFour, unfitFour } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
 import { FAILED, PIECES, SCRATCH_PIECES, spreadPacket } from './pieces.kernel.ts';
 import {
-  NO_LENGTH_LIMIT,
   QUEUE_ERROR_CHAIN,
   QUEUE_MERGEABLE,
   QUEUE_RUNNING,
@@ -97,6 +96,8 @@ function placeFours(queue: u32, from: u32, packets: u32, handled: u32, own: u32)
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
   const last: u32 = firstReach(regions);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
+  const longest: u32 = limit + header < SHORT ? limit + header : SHORT;
   let at: u32 = handled & mask;
   let placed: u32 = 0;
   if (last === 0) return 0;
@@ -105,7 +106,7 @@ function placeFours(queue: u32, from: u32, packets: u32, handled: u32, own: u32)
     if (head === size) break;
     const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
     const handles: u32 = from + (placed << 2);
-    if ((otherFlags(descriptor, DESCRIPTOR_F_WRITE) | unfitFour(descriptor, handles, header)) !== 0) break;
+    if ((otherFlags(descriptor, DESCRIPTOR_F_WRITE) | unfitFour(descriptor, handles, header, longest)) !== 0) break;
     if (placeFour(descriptor, regions, last, 0, places + (placed << 2), 4) !== 0) break;
     for (let one: u32 = 0; one < 4; one++)
       writeUsed(used, own + placed + one, mask, head + one, ld32(ld32(handles + (one << 2)) + MBUF_LENGTH) + header);
@@ -132,7 +133,7 @@ function placeRun(queue: u32, from: u32, packets: u32, handled: u32, own: u32, m
   const regions: u32 = ld32(queue + Q_REGIONS);
   const places: u32 = ld32(queue + Q_SCRATCH);
   const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  let placed: u32 = limit === NO_LENGTH_LIMIT ? placeFours(queue, from, packets, handled, own) : 0;
+  let placed: u32 = placeFours(queue, from, packets, handled, own);
   for (; placed < packets; placed++) {
     const packet: u32 = ld32(from + (placed << 2));
     const length: u32 = ld32(packet + MBUF_LENGTH);

@@ -20,6 +20,7 @@ import {
   Q_FREE_HEAD,
   Q_HANDLED,
   Q_HEADER,
+  Q_LENGTH_LIMIT,
   Q_OWN_INDEX,
   Q_POOL,
   Q_PORT,
@@ -145,25 +146,25 @@ export function splitPostFours(queue: u32, buffers: u32): u32 {
 }
 
 /**
- * Sends packets that need no more than their buffers, up to the number of free descriptors.
+ * Sends packets that need no more than their buffers.
+ * @param most packets there are, up to the number of free descriptors
  * @returns packets taken
  */
-export function splitSendFours(queue: u32, from: u32, packets: u32): u32 {
+export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
   const mask: u32 = size - 1;
-  const free: u32 = ld32(queue + Q_FREE);
-  const most: u32 = packets < free ? packets : free;
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const header: u32 = ld32(queue + Q_HEADER);
+  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
   const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   let slot: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let sent: u32 = 0;
   while (sent + 4 <= most && slot + 4 <= size && at + 4 <= size) {
     const handles: u32 = from + (sent << 2);
-    if (unfitFour(handles, header) !== 0) break;
+    if (unfitFour(handles, header, limit) !== 0) break;
     const descriptor: u32 = table + slot * DESCRIPTOR_BYTES;
     spreadWords(shadow + slot * SHADOW_BYTES, handles, ONE_DESCRIPTOR);
     for (let one: u32 = 0; one < 4; one++) {

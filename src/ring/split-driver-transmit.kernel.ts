@@ -23,7 +23,6 @@ import { isOversize } from './length-limit.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
-  NO_LENGTH_LIMIT,
   QUEUE_ERROR_ID,
   QUEUE_ERROR_INDEX,
   QUEUE_INDIRECT,
@@ -226,8 +225,8 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
-  const plain: u32 = physical === 0 && limit === NO_LENGTH_LIMIT ? 1 : 0;
-  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && plain !== 0 ? splitSendFours(queue, from, packets) : 0;
+  const most: u32 = packets < free ? packets : free;
+  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0 ? splitSendFours(queue, from, most) : 0;
   const fours: u32 = sent;
   head += fours;
   free -= fours;
