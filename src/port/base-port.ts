@@ -9,6 +9,7 @@ import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
 import type {
+  DescriptorStatus,
   ExtendedStatistic,
   InterruptCoalescing,
   Link,
@@ -302,6 +303,14 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
 
   startQueue(_direction: 'rx' | 'tx', _queue: number): Promise<void> {
     return this.notSupported('starting one queue');
+  }
+
+  rxQueueCount(_queue: number): number {
+    throw this.error('EOPNOTSUPP', `${this.info.driverName} does not tell how full its queues are`);
+  }
+
+  descriptorStatus(_direction: 'rx' | 'tx', _queue: number, _offset: number): DescriptorStatus {
+    throw this.error('EOPNOTSUPP', `${this.info.driverName} does not tell of descriptors`);
   }
 
   abstract link(): Link;

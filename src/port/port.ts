@@ -126,6 +126,13 @@ export type PortEvent =
   | { readonly type: 'queue_state'; readonly queue: number; readonly rx: boolean; readonly enabled: boolean }
   | { readonly type: 'intr_rmv' };
 
+/**
+ * What a descriptor of a ring is about, counted from the place where the lcore goes on (rte_eth_rx_descriptor_status(),
+ * rte_eth_tx_descriptor_status()). Receiving: `available` for the device, `done`: a packet that has not been taken yet. Transmitting:
+ * `full`: with the device, `done`: free.
+ */
+export type DescriptorStatus = 'available' | 'full' | 'done' | 'unavailable';
+
 export type PortState = 'stopped' | 'started' | 'closed';
 
 export interface Port {
@@ -173,6 +180,17 @@ export interface Port {
   stopQueue(direction: 'rx' | 'tx', queue: number): Promise<void>;
   /** Starts it again; one that runs is no error. */
   startQueue(direction: 'rx' | 'tx', queue: number): Promise<void>;
+
+  /**
+   * Packets that have come and were not taken yet, at about this moment (rte_eth_rx_queue_count()).
+   * @throws VirtioError EOPNOTSUPP where the driver cannot tell, EINVAL for a queue that is not there
+   */
+  rxQueueCount(queue: number): number;
+  /**
+   * @param offset descriptors behind the one that comes next
+   * @throws VirtioError EOPNOTSUPP where the driver cannot tell, EINVAL for a queue or descriptor that is not there
+   */
+  descriptorStatus(direction: 'rx' | 'tx', queue: number, offset: number): DescriptorStatus;
 
   link(): Link;
   /** @throws VirtioError EOPNOTSUPP where the driver cannot */

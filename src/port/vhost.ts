@@ -4,6 +4,8 @@
  */
 import { VhostUserDevice } from '../backend/vhost-user/device.ts';
 import type { MacAddress } from '../net/mac-address.ts';
+import { QUEUE_RUNNING, Q_STATE } from '../ring/queue-layout.ts';
+import { availableBuffers } from '../ring/ring-fill.ts';
 import { DeviceQueue } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { BasePort } from './base-port.ts';
@@ -141,6 +143,12 @@ class VhostPort extends BasePort<DeviceQueue> {
       ...this.txQueues.flatMap((queue, index) => [...details('tx', index, queue), oversize(index, queue)]),
       ...this.#iotlbStatistics(),
     ];
+  }
+
+  override rxQueueCount(index: number): number {
+    const queue = this.rxQueue(index);
+    if (queue === undefined) throw this.error('EINVAL', `there is no rx queue ${String(index)}`);
+    return queue.get(Q_STATE) === QUEUE_RUNNING ? availableBuffers(this.context.arena.views, queue) : 0;
   }
 
   protected override queueGivenUp(direction: 'rx' | 'tx', index: number, text: string): void {

@@ -35,7 +35,8 @@ import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
 import { makeNotifier } from '../ring/notification.ts';
-import { QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_VECTORIZED, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
+import { QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_VECTORIZED, Q_FREE, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
+import { usedBuffers } from '../ring/ring-fill.ts';
 import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { reverseArp, sendWhileStopped } from './announcement.ts';
@@ -43,6 +44,7 @@ import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
 import type {
+  DescriptorStatus,
   ExtendedStatistic,
   InterruptCoalescing,
   Link,
@@ -393,10 +395,34 @@ export class VirtioPort extends BasePort<DriverQueue> {
     });
   }
 
-  /** A queue that the device has, or gave back by itself alone. */
-  #runningQueue(direction: 'rx' | 'tx', index: number): { readonly queue: DriverQueue; readonly ring: number } {
+  override rxQueueCount(index: number): number {
+    const queue = this.#queueAt('rx', index);
+    return queue.get(Q_STATE) === QUEUE_RUNNING ? usedBuffers(this.context.arena.views, queue) : 0;
+  }
+
+  /** When transmitting, a packet that the device is done with counts for one descriptor, however many it has. */
+  override descriptorStatus(direction: 'rx' | 'tx', index: number, offset: number): DescriptorStatus {
+    const queue = this.#queueAt(direction, index);
+    if (!Number.isInteger(offset) || offset < 0 || offset >= queue.size) {
+      throw this.error('EINVAL', `descriptor ${String(offset)}: the ring has ${String(queue.size)}`);
+    }
+    if (queue.get(Q_STATE) !== QUEUE_RUNNING) return 'unavailable';
+    const used = usedBuffers(this.context.arena.views, queue);
+    const free = queue.get(Q_FREE);
+    if (direction === 'tx') return offset < free + used ? 'done' : 'full';
+    if (offset < used) return 'done';
+    return offset < queue.size - free ? 'available' : 'unavailable';
+  }
+
+  #queueAt(direction: 'rx' | 'tx', index: number): DriverQueue {
     const queue = direction === 'rx' ? this.rxQueue(index) : this.txQueue(index);
     if (queue === undefined) throw this.error('EINVAL', `there is no ${direction} queue ${String(index)}`);
+    return queue;
+  }
+
+  /** A queue that the device has, or gave back by itself alone. */
+  #runningQueue(direction: 'rx' | 'tx', index: number): { readonly queue: DriverQueue; readonly ring: number } {
+    const queue = this.#queueAt(direction, index);
     if (!this.#up) throw this.error('ENODEV', `${direction} queue ${String(index)}: the port is not started, or its device is gone`);
     return { queue, ring: 2 * index + (direction === 'rx' ? 0 : 1) };
   }

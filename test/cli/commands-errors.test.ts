@@ -241,6 +241,22 @@ Fail to configure port 0
     ]);
   });
 
+  it('to what queues hold', async () => {
+    const why = 'net_null: no such queue\n';
+    await converse(await fakeSession(), [
+      ['show port 0 rxq 0 desc 0 status', 'Desc status = AVAILABLE\n'],
+      ['show port 0 rxq 0 desc 2 status', 'Desc status = DONE\n'],
+      ['show port 0 txq 0 desc 0 status', 'Desc status = FULL\n'],
+      ['show port 0 txq 0 desc 4 status', 'Desc status = UNAVAILABLE\n'],
+      ['show port 0 rxq 0 desc used count', 'Used desc count = 17\n'],
+      ['show port 0 rxq 5 desc 1 status', `Invalid input: queue id = 5, desc id = 1\n${why}`],
+      ['show port 0 rxq 5 desc used count', `Invalid queueid = 5\n${why}`],
+      ['show port 0 txq 0 desc used count', bad],
+      ['show port 9 rxq 0 desc 0 status', 'invalid port id 9\n'],
+      ['show port 9 rxq 0 desc used count', 'invalid port id 9\n'],
+    ]);
+  });
+
   it('to one queue of a port', async () => {
     const fake = await fakeSession();
     const [port] = fake.ports;

@@ -6,6 +6,7 @@ import type { Latency } from '../../src/net/latency.ts';
 import type { MacAddress } from '../../src/net/mac-address.ts';
 import { formatMac, parseMac } from '../../src/net/mac-address.ts';
 import type {
+  DescriptorStatus,
   ExtendedStatistic,
   Link,
   Port,
@@ -164,6 +165,14 @@ export class FakePort implements Port {
   }
   startQueue(direction: 'rx' | 'tx', queue: number): Promise<void> {
     return this.#call(`start ${direction} ${queue}`);
+  }
+  rxQueueCount(queue: number): number {
+    if (queue > 0) throw new VirtioError('net_null: no such queue', { code: 'EINVAL' });
+    return 17;
+  }
+  descriptorStatus(direction: 'rx' | 'tx', queue: number, offset: number): DescriptorStatus {
+    if (queue > 0) throw new VirtioError('net_null: no such queue', { code: 'EINVAL' });
+    return offset > 3 ? 'unavailable' : offset > 1 ? 'done' : direction === 'rx' ? 'available' : 'full';
   }
   link(): Link {
     return { up: this.state === 'started', speed: 10000, fullDuplex: true, autonegotiation: false, ...this.fixedLink };

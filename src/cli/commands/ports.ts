@@ -48,6 +48,31 @@ const display: readonly Command[] = [
       session.display.device(identifier);
     },
   ),
+  command(
+    'display',
+    [
+      word('show'),
+      word('port'),
+      port,
+      choice('direction', ['rxq', 'txq']),
+      number('queue', uint16),
+      word('desc'),
+      number('descriptor', uint16),
+      word('status'),
+    ],
+    'What a descriptor holds, counted from the next one.',
+    (session, values) => {
+      session.display.descriptorStatus(values.direction === 'rxq' ? 'rx' : 'tx', values.port, values.queue, values.descriptor);
+    },
+  ),
+  command(
+    'display',
+    [word('show'), word('port'), port, word('rxq'), number('queue', uint16), word('desc'), word('used'), word('count')],
+    'Packets that a receive queue holds.',
+    (session, values) => {
+      session.display.usedCount(values.port, values.queue);
+    },
+  ),
   command('display', [word('show'), word('port'), port, word('macs')], 'MAC addresses of a port.', (session, values) => {
     session.display.macAddresses(values.port);
   }),

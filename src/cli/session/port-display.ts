@@ -3,6 +3,7 @@
  * @module
  */
 import { RX_OFFLOAD_SCATTER } from '../../port/offloads.ts';
+import type { Port } from '../../port/port.ts';
 import {
   deviceInfoText,
   macAddressesText,
@@ -203,6 +204,34 @@ export class PortDisplay {
       started: managed.status === 'started',
     };
     output.print(direction === 'rx' ? rxQueueInfoText(shown) : txQueueInfoText(shown));
+  }
+
+  /** `show port ID rxq|txq QUEUE desc DESCRIPTOR status`. */
+  descriptorStatus(direction: 'rx' | 'tx', id: number, queue: number, descriptor: number): void {
+    this.#ofQueue(id, `Invalid input: queue id = ${queue}, desc id = ${descriptor}`, (port) => {
+      return `Desc status = ${port.descriptorStatus(direction, queue, descriptor).toUpperCase()}`;
+    });
+  }
+
+  /** `show port ID rxq QUEUE desc used count`. */
+  usedCount(id: number, queue: number): void {
+    this.#ofQueue(id, `Invalid queueid = ${queue}`, (port) => `Used desc count = ${port.rxQueueCount(queue)}`);
+  }
+
+  /** Says what `tell` does, or `refusal` and why. */
+  #ofQueue(id: number, refusal: string, tell: (port: Port) => string): void {
+    const { ports, output } = this.#context;
+    const managed = ports.get(id);
+    if (managed === undefined) {
+      output.warn(`invalid port id ${id}`);
+      return;
+    }
+    try {
+      output.say(tell(managed.port));
+    } catch (error) {
+      output.warn(refusal);
+      output.warn(reason(error));
+    }
   }
 
   device(identifier: string): void {
