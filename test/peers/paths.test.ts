@@ -1,6 +1,7 @@
 /**
  * Paths beside DPDK's: for the same device arguments, the same choice, in the same words; and packets on each of them.
  */
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { Pair, type PairOptions } from '../support/pair.ts';
 import type { Program } from '../support/program.ts';
@@ -32,6 +33,17 @@ const CASES = [
   },
 ] as const;
 
+/** DPDK has its vectorized loops of packed rings for AVX-512 only. */
+const VECTORIZED = {
+  packed: true,
+  vectorized: true,
+  mergeable: false,
+  inOrder: true,
+  receive: 'Vector SIMD128 packed ring',
+  transmit: 'Vector SIMD128 packed ring',
+} as const;
+const HAS_AVX512 = readFileSync('/proc/cpuinfo', 'utf8').includes('avx512vl');
+
 type Keys = Pick<PairOptions, 'mergeable' | 'inOrder' | 'packed' | 'vectorized'>;
 
 /** What a driver logs of its paths, and of those that it did not take. */
@@ -44,7 +56,7 @@ function logged(stderr: string, what: 'using' | 'disabled'): string[] {
 /** A program as the driver, with DPDK's net_vhost. */
 function start(driver: Program, keys: Keys): Promise<Pair> {
   return Pair.start({
-    driver: { program: driver, eal: ['--log-level=pmd.net.virtio.*:info'] },
+    driver: { program: driver, eal: ['--log-level=pmd.net.virtio.*:info', '--force-max-simd-bitwidth=512'] },
     device: { program: 'dpdk' },
     server: 'device',
     ...keys,
@@ -52,7 +64,7 @@ function start(driver: Program, keys: Keys): Promise<Pair> {
 }
 
 describe.skipIf(WHY_NO_PEERS !== undefined)('virtio_user', () => {
-  test.each(CASES)(
+  test.each(HAS_AVX512 ? [...CASES, VECTORIZED] : CASES)(
     'mrg_rxbuf $mergeable, in_order $inOrder, packed_vq $packed, vectorized $vectorized: the path that dpdk-testpmd takes, $receive',
     async ({ receive, transmit, ...keys }) => {
       await using dpdk = await start('dpdk', keys);
