@@ -60,6 +60,8 @@ export interface MachineResult {
 }
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+/** What Node loads first in an emulated machine. */
+const WHOLE_KERNELS = join(PROJECT, 'test/vm/whole-kernels.mjs');
 const DEFAULT_MODULES = ['tun', 'vhost_net', 'veth'];
 const KERNEL_ARGUMENTS =
   // init_on_alloc would write to every huge page at boot. tsc=reliable: with the HPET as its clock an idle emulated machine now and then
@@ -135,7 +137,7 @@ async function boot(kernel: Kernel, options: MachineOptions, accelerator: Accele
     modules: [...DEFAULT_MODULES, ...(options.modules ?? [])],
     command: options.command,
     workingFolder: isWithin(PROJECT, process.cwd()) ? process.cwd() : PROJECT,
-    environment: options.environment ?? {},
+    environment: { ...(accelerator === 'tcg' ? { NODE_OPTIONS: `--import=${WHOLE_KERNELS}` } : {}), ...options.environment },
     input: stdio === 'terminal' ? 'terminal' : stdio === 'inherit' || options.input !== undefined ? 'pipe' : 'none',
     node: process.execPath,
     programs: Object.fromEntries(Object.entries(project.bin).map(([name, path]) => [name, join(PROJECT, path)])),
