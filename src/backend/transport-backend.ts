@@ -253,6 +253,8 @@ export class TransportBackend implements VirtioBackend {
     try {
       const inspection = await inspect(transport, this.#options.queueSize);
       const { features, queuePairs, ringSizes, mtu, rss } = inspection;
+      // refused where nothing can be told to the device: before there is a session
+      const { physicalAddresses } = transport;
       const onItsQueue = (features & VIRTIO_NET_F_CTRL_MAC_ADDR) !== 0n ? this.#mac : undefined;
       const told = await agreeOnMac(transport, inspection, onItsQueue === undefined ? this.#mac : undefined, (problem) => {
         this.#complain(problem);
@@ -278,7 +280,7 @@ export class TransportBackend implements VirtioBackend {
         mtu,
         rss,
         addressHigh: transport.addressHigh,
-        physicalAddresses: transport.physicalAddresses,
+        physicalAddresses,
         legacy: transport.legacy,
         ...(mac === undefined ? {} : { mac }),
       };
