@@ -1,7 +1,7 @@
 /**
  * What the burst functions of a virtqueue cost by themselves: both ends of a ring in one thread, so that no cache line travels.
  *
- *     npx tsx bench/kernels.ts [--size 64] [--queue 256] [--kernels dist/kernels.wasm]
+ *     npx tsx bench/kernels.ts [--size 64] [--queue 256] [--path packed-vectorized] [--windows 41]
  *
  * Nanoseconds a packet, the least and the median of the windows. What a pair of cores adds is measured by bench/main.ts.
  * @module
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     size: { type: 'string', default: '64' },
     queue: { type: 'string', default: '256' },
     windows: { type: 'string', default: '41' },
+    path: { type: 'string' },
   },
 });
 const size = Number(values.size);
@@ -65,7 +66,7 @@ function measure(steps: readonly Step[], handles: number): void {
   console.log(`    ${cells.join('   ')}`);
 }
 
-for (const [name, features] of PATHS) {
+for (const [name, features] of PATHS.filter(([path]) => values.path === undefined || values.path === path)) {
   console.log(name);
   using bench = new RingBench('wasm', testArena(32 * 1024 * 1024));
   const { kernels } = bench;

@@ -156,6 +156,11 @@ export function gatherWords(to: u32, from: u32): void {
   for (let word: u32 = 0; word < 4; word++) st32(to + (word << 2), ld32(from + (word << 3)));
 }
 
+/** Copies four words. */
+export function copyWords(to: u32, from: u32): void {
+  for (let word: u32 = 0; word < 4; word++) st32(to + (word << 2), ld32(from + (word << 2)));
+}
+
 /** Writes zeros to the eight words at `to`. */
 export function clearWords(to: u32): void {
   for (let word: u32 = 0; word < 8; word++) st32(to + (word << 2), 0);

@@ -184,6 +184,12 @@ export function gatherWords(to: u32, from: u32): void {
 
 // @ts-ignore: decorator
 @inline
+export function copyWords(to: u32, from: u32): void {
+  v128.store(to, v128.load(from));
+}
+
+// @ts-ignore: decorator
+@inline
 export function clearWords(to: u32): void {
   v128.store(to, i32x4.splat(0));
   v128.store(to, i32x4.splat(0), 16);

@@ -5,7 +5,7 @@
  * the same buffer in every round, and descriptors need not be written again (docs/performance.md).
  * @module
  */
-import { atomicExchangeIf32, atomicLoad32, atomicStore32, copyBytes, ld16, ld32, st16, st32 } from './access.ts';
+import { atomicExchangeIf32, atomicLoad32, atomicStore32, copyBytes, copyWords, ld16, ld32, st16, st32 } from './access.ts';
 import {
   MBUF_BUFFER,
   MBUF_DATA,
@@ -127,6 +127,18 @@ export function packetFree(packet: u32, lcore: u32): void {
   }
 }
 
+/** How a packet differs from one segment with one owner, out of `pool`. */
+function difference(packet: u32, pool: u32): u32 {
+  return (ld32(packet + MBUF_SEGMENTS) ^ ONE_SEGMENT_ONE_OWNER) | (ld32(packet + MBUF_POOL) ^ pool);
+}
+
+/** 0 when the four packets whose handles are at `from` are single segments with one owner, out of `pool`. */
+function plainFour(from: u32, pool: u32): u32 {
+  return (
+    difference(ld32(from), pool) | difference(ld32(from + 4), pool) | difference(ld32(from + 8), pool) | difference(ld32(from + 12), pool)
+  );
+}
+
 /** Gives `count` packets back, whose handles are at `from`. */
 export function packetsFree(from: u32, count: u32, lcore: u32): void {
   let index: u32 = 0;
@@ -138,6 +150,11 @@ export function packetsFree(from: u32, count: u32, lcore: u32): void {
     const cache: u32 = ld32(pool + POOL_CACHES) + lcore * ld32(pool + POOL_CACHE_STRIDE);
     let length: u32 = ld32(cache + CACHE_LENGTH);
     let packet: u32 = 0;
+    while (index + 4 <= count && length + 4 <= limit && plainFour(from + (index << 2), pool) === 0) {
+      copyWords(cache + CACHE_ITEMS + (length << 2), from + (index << 2));
+      length += 4;
+      index += 4;
+    }
     while (index < count && length <= limit) {
       packet = ld32(from + (index << 2));
       if (ld32(packet + MBUF_SEGMENTS) !== ONE_SEGMENT_ONE_OWNER || ld32(packet + MBUF_POOL) !== pool) break;

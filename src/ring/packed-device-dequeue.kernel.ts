@@ -10,9 +10,9 @@ import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { RUN } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { SHORT, firstReach, measureFour, placeFour } from './device-fours.kernel.ts';
-import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
-import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH } from './packed-layout.ts';
+import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, findRun } from './device-fours.kernel.ts';
+import { ABSENT, SCRATCH_WORDS, availableFours, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
+import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -40,16 +40,6 @@ import {
   Q_TOUCH,
 } from './queue-layout.ts';
 
-/** What readAhead() leaves of each packet in the scratch room: arena offset, bytes, buffer id. */
-const FOUND_PACKET: u32 = 0;
-const FOUND_LENGTH: u32 = 4;
-const FOUND_ID: u32 = 8;
-const FOUND_SHIFT: u32 = 4;
-const FOUND_BYTES: u32 = 16;
-
-/** Flags of a word that say whether it is a single descriptor that the driver made available to be read. */
-const KIND_MASK: u32 = 0x80870000;
-
 /** Added to a number of packets: the next one needs a closer look: a list, too long, too short, or an address that is not the peer's. */
 const CLOSER_LOOK: u32 = 0x80000000;
 
@@ -57,44 +47,20 @@ const CLOSER_LOOK: u32 = 0x80000000;
  * The first pass over sound descriptors, four of them, one cache line, at a time.
  * @returns packets found; the next four are looked at one by one
  */
-function findFours(queue: u32, position: u32, most: u32, header: u32, room: u32): u32 {
-  const ring: u32 = ld32(queue + Q_DESCRIPTORS);
-  const end: u32 = ring + ld32(queue + Q_SIZE) * PACKED_BYTES;
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  const scratch: u32 = ld32(queue + Q_SCRATCH);
-  const last: u32 = firstReach(regions);
-  let descriptor: u32 = descriptorAt(queue, position);
-  let available: u32 = availableFlags(position) << 16;
-  let sum: u32 = 0;
+function findFours(queue: u32, position: u32, most: u32, room: u32): u32 {
+  const size: u32 = ld32(queue + Q_SIZE);
+  const words: u32 = ld32(queue + Q_SCRATCH) + SCRATCH_WORDS;
+  let at: u32 = position;
   let found: u32 = 0;
-  if (last === 0 || header + room > SHORT) return 0;
-  while (found + 4 <= most && descriptor + 4 * PACKED_BYTES <= end) {
-    const word0: u32 = loadWord(descriptor);
-    const word1: u32 = loadWord(descriptor + PACKED_BYTES);
-    const word2: u32 = loadWord(descriptor + 2 * PACKED_BYTES);
-    const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
-    const flags: u32 = (word0 ^ available) | (word1 ^ available) | (word2 ^ available) | (word3 ^ available);
-    if ((flags & KIND_MASK) !== 0) break;
-    const entry: u32 = scratch + (found << FOUND_SHIFT);
-    const length: u32 = measureFour(descriptor, header, room, entry + FOUND_LENGTH, FOUND_BYTES);
-    if ((length | placeFour(descriptor, regions, last, header, entry + FOUND_PACKET, FOUND_BYTES)) !== 0) break;
-    sum += completeFound(entry, word0) + completeFound(entry + FOUND_BYTES, word1);
-    sum += completeFound(entry + 2 * FOUND_BYTES, word2) + completeFound(entry + 3 * FOUND_BYTES, word3);
-    found += 4;
-    descriptor += 4 * PACKED_BYTES;
-    if (descriptor === end) {
-      descriptor = ring;
-      available ^= PACKED_F_BOTH << 16;
-    }
+  // a second time where the ring begins again
+  for (let part: u32 = 0; part < 2; part++) {
+    const available: u32 = availableFours(queue, at, most - found, 0, words + (found << 2));
+    const sound: u32 = findRun(queue, descriptorAt(queue, at), available, found, room);
+    found += sound;
+    at = advance(at, sound, size);
+    if (sound === 0 || (at & POSITION_INDEX) !== 0) break;
   }
-  st32(queue + Q_TOUCH, sum);
   return found;
-}
-
-/** Notes the buffer id in an entry that has its place and its length already, and reads a word of the packet. */
-function completeFound(entry: u32, word: u32): u32 {
-  st32(entry + FOUND_ID, word & 0xffff);
-  return touch(ld32(entry + FOUND_PACKET) & ~3);
 }
 
 /**
@@ -108,7 +74,7 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
   const end: u32 = ring + ld32(queue + Q_SIZE) * PACKED_BYTES;
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
-  let found: u32 = findFours(queue, position, most, header, room);
+  let found: u32 = findFours(queue, position, most, room);
   const next: u32 = advance(position, found, ld32(queue + Q_SIZE));
   let descriptor: u32 = descriptorAt(queue, next);
   let available: u32 = availableFlags(next);
@@ -128,10 +94,11 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
       closer = CLOSER_LOOK;
       break;
     }
-    const entry: u32 = scratch + (found << FOUND_SHIFT);
+    const entry: u32 = scratch + found * FOUND_BYTES;
     st32(entry + FOUND_PACKET, start + header);
     st32(entry + FOUND_LENGTH, length - header);
-    sum += completeFound(entry, word);
+    st32(scratch + SCRATCH_WORDS + (found << 2), word);
+    sum += touch((start + header) & ~3);
     descriptor += PACKED_BYTES;
     if (descriptor === end) {
       descriptor = ring;
@@ -154,8 +121,8 @@ function takeRun(queue: u32, to: u32, run: u32, header: u32): u32 {
   let taken: u32 = 0;
   for (let index: u32 = 0; index < run; index++) {
     const packet: u32 = ld32(to + (taken << 2));
-    const source: u32 = ld32(scratch + (index << FOUND_SHIFT) + FOUND_PACKET);
-    const length: u32 = ld32(scratch + (index << FOUND_SHIFT) + FOUND_LENGTH);
+    const source: u32 = ld32(scratch + index * FOUND_BYTES + FOUND_PACKET);
+    const length: u32 = ld32(scratch + index * FOUND_BYTES + FOUND_LENGTH);
     copyPacket(ld32(packet + MBUF_DATA), source, length);
     st32(packet + MBUF_LENGTH, length);
     st32(packet + MBUF_SEGMENT_LENGTH, length);
@@ -181,12 +148,12 @@ function useList(queue: u32, start: u32, position: u32, id: u32): void {
 
 /** The same for `run` lists of one descriptor each, which readAhead() found. */
 function useRun(queue: u32, start: u32, position: u32, run: u32): void {
-  const ids: u32 = ld32(queue + Q_SCRATCH) + FOUND_ID;
+  const words: u32 = ld32(queue + Q_SCRATCH) + SCRATCH_WORDS;
   const size: u32 = ld32(queue + Q_SIZE);
   let at: u32 = position;
   let index: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 ? run - 1 : 0;
   for (; index < run; index++) {
-    useList(queue, start, at, ld32(ids + (index << FOUND_SHIFT)));
+    useList(queue, start, at, ld32(words + (index << 2)) & 0xffff);
     at = advance(at, 1, size);
   }
 }

@@ -8,11 +8,11 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { SHORT, firstReach, placeFour, unfitFour } from './device-fours.kernel.ts';
+import { fitRun } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
-import { ABSENT, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
-import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD } from './packed-layout.ts';
+import { ABSENT, SCRATCH_WORDS, availableFours, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
+import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -105,52 +105,37 @@ function putPacket(queue: u32, packet: u32, start: u32, position: u32, left: u32
   return left - rest;
 }
 
-/** Flags of a word that say whether it is a single descriptor that the driver made available to be written. */
-const KIND_MASK: u32 = 0x80870000;
+/** Writes the used descriptors of packets that fitRun() found to fit, from `position` on, up to the end of the ring. */
+function useFitting(queue: u32, from: u32, packets: u32, start: u32, position: u32, words: u32): void {
+  const header: u32 = ld32(queue + Q_HEADER);
+  const first: u32 = descriptorAt(queue, start);
+  const used: u32 = usedWord(position, 0, DESCRIPTOR_F_WRITE);
+  let descriptor: u32 = descriptorAt(queue, position);
+  for (let index: u32 = 0; index < packets; index++) {
+    st32(descriptor + PACKED_LENGTH, ld32(ld32(from + (index << 2)) + MBUF_LENGTH) + header);
+    putUsedWord(queue, first, descriptor, ((ld32(words + (index << 2)) & 0xffff) | used) >>> 0);
+    descriptor += PACKED_BYTES;
+  }
+}
 
 /**
  * The first pass over sound descriptors, four of them, one cache line, at a time.
  * @returns packets found a place for; the next four are looked at one by one
  */
 function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u32): u32 {
-  const header: u32 = ld32(queue + Q_HEADER);
-  const ring: u32 = ld32(queue + Q_DESCRIPTORS);
-  const end: u32 = ring + ld32(queue + Q_SIZE) * PACKED_BYTES;
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  const places: u32 = ld32(queue + Q_SCRATCH);
-  const last: u32 = firstReach(regions);
-  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  const longest: u32 = limit + header < SHORT ? limit + header : SHORT;
-  const first: u32 = descriptorAt(queue, start);
-  let descriptor: u32 = descriptorAt(queue, position);
-  let wantedFlags: u32 = (availableFlags(position) | DESCRIPTOR_F_WRITE) << 16;
-  let used: u32 = usedWord(position, 0, DESCRIPTOR_F_WRITE);
+  const size: u32 = ld32(queue + Q_SIZE);
+  const words: u32 = ld32(queue + Q_SCRATCH) + SCRATCH_WORDS;
+  let at: u32 = position;
   let placed: u32 = 0;
-  if (last === 0) return 0;
-  while (placed + 4 <= packets && descriptor + 4 * PACKED_BYTES <= end) {
-    const word0: u32 = loadWord(descriptor);
-    const word1: u32 = loadWord(descriptor + PACKED_BYTES);
-    const word2: u32 = loadWord(descriptor + 2 * PACKED_BYTES);
-    const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
-    const flags: u32 = (word0 ^ wantedFlags) | (word1 ^ wantedFlags) | (word2 ^ wantedFlags) | (word3 ^ wantedFlags);
+  // a second time where the ring begins again
+  for (let part: u32 = 0; part < 2; part++) {
     const handles: u32 = from + (placed << 2);
-    if ((flags & KIND_MASK) !== 0 || unfitFour(descriptor, handles, header, longest) !== 0) break;
-    if (placeFour(descriptor, regions, last, 0, places + (placed << 2), 4) !== 0) break;
-    st32(descriptor + PACKED_LENGTH, ld32(ld32(handles) + MBUF_LENGTH) + header);
-    st32(descriptor + PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 4) + MBUF_LENGTH) + header);
-    st32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 8) + MBUF_LENGTH) + header);
-    st32(descriptor + 3 * PACKED_BYTES + PACKED_LENGTH, ld32(ld32(handles + 12) + MBUF_LENGTH) + header);
-    putUsedWord(queue, first, descriptor, ((word0 & 0xffff) | used) >>> 0);
-    st32(descriptor + PACKED_BYTES + PACKED_WORD, (word1 & 0xffff) | used);
-    st32(descriptor + 2 * PACKED_BYTES + PACKED_WORD, (word2 & 0xffff) | used);
-    st32(descriptor + 3 * PACKED_BYTES + PACKED_WORD, (word3 & 0xffff) | used);
-    placed += 4;
-    descriptor += 4 * PACKED_BYTES;
-    if (descriptor === end) {
-      descriptor = ring;
-      wantedFlags ^= PACKED_F_BOTH << 16;
-      used = (used ^ (PACKED_F_BOTH << 16)) >>> 0;
-    }
+    const available: u32 = availableFours(queue, at, packets - placed, DESCRIPTOR_F_WRITE, words);
+    const fitting: u32 = fitRun(queue, descriptorAt(queue, at), available, handles, placed);
+    useFitting(queue, handles, fitting, start, at, words);
+    placed += fitting;
+    at = advance(at, fitting, size);
+    if (fitting === 0 || (at & POSITION_INDEX) !== 0) break;
   }
   return placed;
 }

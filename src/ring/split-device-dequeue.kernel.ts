@@ -9,7 +9,7 @@ import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { SHORT, firstReach, headOfFour, measureFour, otherFlags, placeFour } from './device-fours.kernel.ts';
+import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, consecutive, findRun } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -52,29 +52,22 @@ import {
  * The first pass over sound descriptors that lie one behind the other, four of them at a time.
  * @returns packets found; the next four are looked at one by one
  */
-function findFours(queue: u32, handled: u32, packets: u32, header: u32, room: u32): u32 {
+function findFours(queue: u32, handled: u32, packets: u32, room: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
+  const mask: u32 = size - 1;
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  const scratch: u32 = ld32(queue + Q_SCRATCH);
-  const last: u32 = firstReach(regions);
-  let at: u32 = handled & (size - 1);
-  let sum: u32 = 0;
   let found: u32 = 0;
-  if (last === 0 || header + room > SHORT) return 0;
-  while (found + 4 <= packets && at + 4 <= size) {
-    const head: u32 = headOfFour(entries + (at << 1), size);
-    if (head === size) break;
-    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
-    const entry: u32 = scratch + (found << 3);
-    const wrong: u32 = otherFlags(descriptor, 0) | measureFour(descriptor, header, room, entry + 4, 8);
-    if ((wrong | placeFour(descriptor, regions, last, header, entry, 8)) !== 0) break;
-    sum += touch(ld32(entry) & ~3) + touch(ld32(entry + 8) & ~3) + touch(ld32(entry + 16) & ~3) + touch(ld32(entry + 24) & ~3);
-    found += 4;
-    at = (at + 4) & (size - 1);
+  // a second time where the ring begins again
+  for (let part: u32 = 0; part < 2; part++) {
+    const at: u32 = (handled + found) & mask;
+    const most: u32 = packets - found < size - at ? packets - found : size - at;
+    const head: u32 = ld16(entries + (at << 1));
+    const plain: u32 = consecutive(table, size, head, entries + (at << 1), most, 0);
+    const sound: u32 = findRun(queue, table + head * DESCRIPTOR_BYTES, plain, found, room);
+    found += sound;
+    if (sound === 0 || at + sound !== size) break;
   }
-  st32(queue + Q_TOUCH, sum);
   return found;
 }
 
@@ -90,7 +83,7 @@ function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u3
   const regions: u32 = ld32(queue + Q_REGIONS);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   let sum: u32 = 0;
-  for (let index: u32 = findFours(queue, handled, packets, header, room); index < packets; index++) {
+  for (let index: u32 = findFours(queue, handled, packets, room); index < packets; index++) {
     const descriptor: u32 = table + (ld16(entries + (((handled + index) & mask) << 1)) & mask) * DESCRIPTOR_BYTES;
     const length: u32 = ld32(descriptor + DESCRIPTOR_LENGTH);
     let packet: u32 = 0;
@@ -102,8 +95,8 @@ function readAhead(queue: u32, handled: u32, packets: u32, mask: u32, header: u3
         sum += touch(packet & ~3);
       }
     }
-    st32(scratch + (index << 3), packet);
-    st32(scratch + (index << 3) + 4, length - header);
+    st32(scratch + index * FOUND_BYTES + FOUND_PACKET, packet);
+    st32(scratch + index * FOUND_BYTES + FOUND_LENGTH, length - header);
   }
   st32(queue + Q_TOUCH, sum);
 }
@@ -170,8 +163,8 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
       break;
     }
     const data: u32 = ld32(packet + MBUF_DATA);
-    const source: u32 = ld32(scratch + (done << 3));
-    let size: u32 = ld32(scratch + (done << 3) + 4);
+    const source: u32 = ld32(scratch + done * FOUND_BYTES + FOUND_PACKET);
+    let size: u32 = ld32(scratch + done * FOUND_BYTES + FOUND_LENGTH);
     if (source !== 0) {
       copyPacket(data, source, size);
       st32(packet + MBUF_LENGTH, size);

@@ -8,7 +8,7 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { SHORT, firstReach, headOfFour, otherFlags, placeFour, unfitFour } from './device-fours.kernel.ts';
+import { consecutive, fitRun } from './device-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
@@ -90,28 +90,22 @@ function placeFours(queue: u32, from: u32, packets: u32, handled: u32, own: u32)
   const size: u32 = ld32(queue + Q_SIZE);
   const mask: u32 = size - 1;
   const header: u32 = ld32(queue + Q_HEADER);
-  const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const entries: u32 = ld32(queue + Q_AVAILABLE) + AVAILABLE_RING;
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const used: u32 = ld32(queue + Q_USED);
-  const regions: u32 = ld32(queue + Q_REGIONS);
-  const places: u32 = ld32(queue + Q_SCRATCH);
-  const last: u32 = firstReach(regions);
-  const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  const longest: u32 = limit + header < SHORT ? limit + header : SHORT;
-  let at: u32 = handled & mask;
   let placed: u32 = 0;
-  if (last === 0) return 0;
-  while (placed + 4 <= packets && at + 4 <= size) {
-    const head: u32 = headOfFour(entries + (at << 1), size);
-    if (head === size) break;
-    const descriptor: u32 = table + head * DESCRIPTOR_BYTES;
+  // a second time where the ring begins again
+  for (let part: u32 = 0; part < 2; part++) {
+    const at: u32 = (handled + placed) & mask;
+    const most: u32 = packets - placed < size - at ? packets - placed : size - at;
     const handles: u32 = from + (placed << 2);
-    if ((otherFlags(descriptor, DESCRIPTOR_F_WRITE) | unfitFour(descriptor, handles, header, longest)) !== 0) break;
-    if (placeFour(descriptor, regions, last, 0, places + (placed << 2), 4) !== 0) break;
-    for (let one: u32 = 0; one < 4; one++)
-      writeUsed(used, own + placed + one, mask, head + one, ld32(ld32(handles + (one << 2)) + MBUF_LENGTH) + header);
-    placed += 4;
-    at = (at + 4) & mask;
+    const head: u32 = ld16(entries + (at << 1));
+    const plain: u32 = consecutive(table, size, head, entries + (at << 1), most, DESCRIPTOR_F_WRITE);
+    const fitting: u32 = fitRun(queue, table + head * DESCRIPTOR_BYTES, plain, handles, placed);
+    for (let index: u32 = 0; index < fitting; index++)
+      writeUsed(used, own + placed + index, mask, head + index, ld32(ld32(handles + (index << 2)) + MBUF_LENGTH) + header);
+    placed += fitting;
+    if (fitting === 0 || at + fitting !== size) break;
   }
   return placed;
 }
