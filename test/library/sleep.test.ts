@@ -39,6 +39,8 @@ for (const [side, packed_vq] of [
     for (let burst = 0; burst < 5; burst++) {
       const before = sleeps(cores);
       await until(5000, 'a sleep', () => sleeps(cores) > before);
+      // that one has ended; a sleep lasts 100 ms when nothing comes: in the middle of the next one
+      await sleep(30);
       const packets = Array.from({ length: 20 }, (_, number) => packetOf(number + burst, 60 + number));
       let count = 0;
       const receiving = (async () => {

@@ -41,6 +41,8 @@ export interface PairOptions {
 }
 
 const MBUFS_PER_QUEUE = 2048;
+/** DPDK's driver takes packets back when its ring is full, and not when mbufs run out: a ring full of packets of five segments has to be there. */
+const MBUFS_PER_DESCRIPTOR = 6;
 
 /** The command line of one side. */
 export function sideCommandLine(options: PairOptions, side: Side, socket: string): TestpmdOptions {
@@ -56,10 +58,11 @@ export function sideCommandLine(options: PairOptions, side: Side, socket: string
         (options.queueSize === undefined ? '' : `,queue_size=${options.queueSize}`)
       : `net_vhost0,iface=${path},queues=${queues},client=${serves ? 0 : 1}`;
   const held = memoryArguments(memory);
+  const perQueue = program === 'dpdk' ? Math.max(MBUFS_PER_QUEUE, MBUFS_PER_DESCRIPTOR * (options.queueSize ?? 0)) : MBUFS_PER_QUEUE;
   return {
     program,
     eal: [...lcoresArgument(side === 'driver' ? 0 : 1, lcores), ...held.eal, ...eal, '--vdev', device],
-    app: [`--nb-cores=${lcores}`, `--rxq=${queues}`, `--txq=${queues}`, `--total-num-mbufs=${MBUFS_PER_QUEUE * (queues + 1)}`, ...app],
+    app: [`--nb-cores=${lcores}`, `--rxq=${queues}`, `--txq=${queues}`, `--total-num-mbufs=${perQueue * (queues + 1)}`, ...app],
     wrapper: [...wrapper, ...held.wrapper],
     ownFiles: serves ? [socket] : [],
   };

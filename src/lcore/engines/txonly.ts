@@ -8,6 +8,9 @@
  */
 import type { EngineStream, ForwardingEngine } from './engine.ts';
 
+/** More than any ring has. */
+const ALL_DESCRIPTORS = 0x10000;
+
 /** Makes and sends what is due of a burst, or as much of it as there is room for; waits for room for 32 packets, or for all of it. */
 export function sendGenerated(stream: EngineStream, afterwards?: (stream: EngineStream, count: number) => void): void {
   const { burst, segments } = stream;
@@ -18,6 +21,8 @@ export function sendGenerated(stream: EngineStream, afterwards?: (stream: Engine
   if (count === 0 || (count < due && count < 32 && segments === 1)) return;
   if (stream.context.kernels.generatePackets(stream.template, stream.lcore, stream.mbufs, count) === 0) {
     stream.countNoMbuf(count);
+    // all of them may lie in the transmit ring, sent: that is looked at only when it is asked for more room than there is
+    stream.room(ALL_DESCRIPTORS);
     return;
   }
   stream.spend(count);
