@@ -176,8 +176,12 @@ describe.skipIf(WHY_NO_PEERS !== undefined)('l3fwd-power', () => {
           expect(used).toBeLessThan(500);
         }
         await peer.commands('clear port stats all', 'start');
-        await peer.waitForStatistics('what goes on', ({ txPackets }) => txPackets >= on.length, 3);
-        await peer.waitForStatistics('what goes back', ({ txPackets }) => txPackets >= back.length, 0);
+        try {
+          await peer.waitForStatistics('what goes on', ({ txPackets }) => txPackets >= on.length, 3);
+          await peer.waitForStatistics('what goes back', ({ txPackets }) => txPackets >= back.length, 0);
+        } catch (cause) {
+          throw new Error(`round ${String(round)}; l3fwd-power said:\n${router.output}`, { cause });
+        }
         await peer.commands('stop', 'port stop 0', 'port stop 3');
         expect(readPcap(path('on.pcap'))).toEqual(on.map((packet) => sentBy(1, addresses[1], packet)));
         expect(readPcap(path('back.pcap'))).toEqual(back.map((packet) => sentBy(0, addresses[0], packet)));
