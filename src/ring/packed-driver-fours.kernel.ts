@@ -8,17 +8,8 @@ import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mb
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
 import { ONE_DESCRIPTOR, completePacket, mergedFour, unfitFour } from './driver-fours.kernel.ts';
-import {
-  PACKED_ADDRESS_HIGH,
-  PACKED_ADDRESS_LOW,
-  PACKED_BYTES,
-  PACKED_F_BOTH,
-  PACKED_LENGTH,
-  PACKED_WORD,
-  POSITION_INDEX,
-  POSITION_WRAP,
-} from './packed-layout.ts';
-import { availableFlags, loadWord, publishBurst, usedFlags } from './packed-ring.kernel.ts';
+import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
+import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
   QUEUE_MERGEABLE,
@@ -111,12 +102,6 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   return received;
 }
 
-function writeFour(descriptor: u32, by: u32, address: u32, high: u32, length: u32): void {
-  st32(descriptor + by * PACKED_BYTES + PACKED_ADDRESS_LOW, address);
-  st32(descriptor + by * PACKED_BYTES + PACKED_ADDRESS_HIGH, high);
-  st32(descriptor + by * PACKED_BYTES + PACKED_LENGTH, length);
-}
-
 /** The words of four descriptors, but not that of a burst's first one, which is stored last. */
 function writeWords(descriptor: u32, word: u32, first: u32): void {
   if (descriptor !== first) st32(descriptor + PACKED_WORD, word);
@@ -147,10 +132,10 @@ export function packedPostFours(queue: u32, buffers: u32): u32 {
     const from: u32 = scratch + (posted << 2);
     const descriptor: u32 = table + index * PACKED_BYTES;
     spreadWords(shadow + head * SHADOW_BYTES, from, 0);
-    writeFour(descriptor, 0, ld32(ld32(from) + MBUF_BUFFER) + before, high, length);
-    writeFour(descriptor, 1, ld32(ld32(from + 4) + MBUF_BUFFER) + before, high, length);
-    writeFour(descriptor, 2, ld32(ld32(from + 8) + MBUF_BUFFER) + before, high, length);
-    writeFour(descriptor, 3, ld32(ld32(from + 12) + MBUF_BUFFER) + before, high, length);
+    putDescriptor(descriptor, ld32(ld32(from) + MBUF_BUFFER) + before, high, length);
+    putDescriptor(descriptor + PACKED_BYTES, ld32(ld32(from + 4) + MBUF_BUFFER) + before, high, length);
+    putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(ld32(from + 8) + MBUF_BUFFER) + before, high, length);
+    putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(ld32(from + 12) + MBUF_BUFFER) + before, high, length);
     writeWords(descriptor, flags | head, first);
     posted += 4;
     index += 4;
@@ -188,11 +173,11 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
     const packet1: u32 = ld32(place + 4);
     const packet2: u32 = ld32(place + 8);
     const packet3: u32 = ld32(place + 12);
-    writeFour(descriptor, 0, ld32(packet0 + MBUF_DATA) - header, high, ld32(packet0 + MBUF_LENGTH) + header);
-    writeFour(descriptor, 1, ld32(packet1 + MBUF_DATA) - header, high, ld32(packet1 + MBUF_LENGTH) + header);
-    writeFour(descriptor, 2, ld32(packet2 + MBUF_DATA) - header, high, ld32(packet2 + MBUF_LENGTH) + header);
-    writeFour(descriptor, 3, ld32(packet3 + MBUF_DATA) - header, high, ld32(packet3 + MBUF_LENGTH) + header);
-    writeWords(descriptor, flags | head, sent === 0 ? first : 0);
+    putDescriptor(descriptor, ld32(packet0 + MBUF_DATA) - header, high, ld32(packet0 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + PACKED_BYTES, ld32(packet1 + MBUF_DATA) - header, high, ld32(packet1 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(packet2 + MBUF_DATA) - header, high, ld32(packet2 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(packet3 + MBUF_DATA) - header, high, ld32(packet3 + MBUF_LENGTH) + header);
+    writeWords(descriptor, flags | head, first);
     sent += 4;
     free -= 4;
     head = head + 4 === size ? 0 : head + 4;

@@ -11,8 +11,8 @@ import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
 import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
-import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
+import { PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
+import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst, putDescriptor } from './packed-ring.kernel.ts';
 import { packedPostFours, packedReceiveFours } from './packed-driver-fours.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
@@ -86,9 +86,7 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
       high = physicalHigh(physical, address);
       address = physicalLow(physical, address);
     }
-    st32(descriptor + PACKED_ADDRESS_LOW, address);
-    st32(descriptor + PACKED_ADDRESS_HIGH, high);
-    st32(descriptor + PACKED_LENGTH, ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + header);
+    putDescriptor(descriptor, address, high, ld32(mbuf + MBUF_ROOM) - MBUF_HEADROOM + header);
     if (at !== 0) st32(descriptor + PACKED_WORD, id | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16));
     st32(shadow + id * SHADOW_BYTES + SHADOW_MBUF, mbuf);
     head = head + 1 === size ? 0 : head + 1;

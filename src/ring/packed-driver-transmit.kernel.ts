@@ -25,8 +25,8 @@ import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { packedSendFours } from './packed-driver-fours.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
-import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
-import { advance, availableFlags, isUsed, loadWord, publishBurst } from './packed-ring.kernel.ts';
+import { PACKED_BYTES, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
+import { advance, availableFlags, isUsed, loadWord, publishBurst, putDescriptor } from './packed-ring.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
 import {
   QUEUE_ERROR_ID,
@@ -91,12 +91,13 @@ export function packedDriverReclaim(queue: u32): u32 {
     }
     let next: u32 = id;
     if (inOrder !== 0 && id >= tail) {
-      const fours: u32 = takeFours(shadow + tail * SHADOW_BYTES, scratch + (done << 2), id - tail + 1);
+      const named: u32 = id - tail + 1;
+      const fours: u32 = takeFours(shadow + tail * SHADOW_BYTES, scratch + (done << 2), named);
       position = advance(position, fours, size);
       free += fours;
       done += fours;
       tail = tail + fours === size ? 0 : tail + fours;
-      if (fours !== 0 && tail === (id + 1 === size ? 0 : id + 1)) continue;
+      if (fours === named) continue;
     }
     do {
       const slot: u32 = ring + (tail << 1);
@@ -119,13 +120,6 @@ export function packedDriverReclaim(queue: u32): u32 {
   st32(queue + Q_HANDLED, position);
   packetsFree(scratch, done, ld32(queue + Q_LCORE));
   return free;
-}
-
-/** Writes all of a descriptor but its word. */
-function putDescriptor(descriptor: u32, address: u32, high: u32, length: u32): void {
-  st32(descriptor + PACKED_ADDRESS_LOW, address);
-  st32(descriptor + PACKED_ADDRESS_HIGH, high);
-  st32(descriptor + PACKED_LENGTH, length);
 }
 
 /**
@@ -243,9 +237,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
         high = physicalHigh(physical, address);
         address = physicalLow(physical, address);
       }
-      st32(descriptor + PACKED_ADDRESS_LOW, address);
-      st32(descriptor + PACKED_ADDRESS_HIGH, high);
-      st32(descriptor + PACKED_LENGTH, length + header);
+      putDescriptor(descriptor, address, high, length + header);
     } else {
       const wanted: u32 = ld16(packet + MBUF_SEGMENTS) + (hasHeadroom(packet, header) !== 0 ? 0 : 1);
       if (wanted > size || isOversize(queue, packet) !== 0) {

@@ -6,10 +6,13 @@ import { atomicLoad32, atomicStore32, ld32, st32 } from '../memory/access.ts';
 import {
   EVENT_DESCRIPTOR,
   EVENT_ENABLE,
+  PACKED_ADDRESS_HIGH,
+  PACKED_ADDRESS_LOW,
   PACKED_BYTES,
   PACKED_F_AVAILABLE,
   PACKED_F_BOTH,
   PACKED_F_USED,
+  PACKED_LENGTH,
   PACKED_WORD,
   POSITION_INDEX,
   POSITION_WRAP,
@@ -44,6 +47,13 @@ export function usedFlags(position: u32): u32 {
  */
 export function loadWord(descriptor: u32): u32 {
   return atomicLoad32(descriptor + PACKED_WORD);
+}
+
+/** Driver: writes all of a descriptor but its word. */
+export function putDescriptor(descriptor: u32, address: u32, high: u32, length: u32): void {
+  st32(descriptor + PACKED_ADDRESS_LOW, address);
+  st32(descriptor + PACKED_ADDRESS_HIGH, high);
+  st32(descriptor + PACKED_LENGTH, length);
 }
 
 /** 1 when the word of the descriptor at `position` says that the driver made it available. */
