@@ -155,6 +155,31 @@ describe('the vhost-user back-end', () => {
     expect(port.link().up).toBe(true);
   });
 
+  it('runs a ring as soon as it is enabled; the answer waits until no lcore discards any more', async () => {
+    const driver = await connect();
+    await handshake(driver, { without: /ENABLE/ });
+    let pass = (): void => undefined;
+    bench.grace = new Promise<void>((resolve) => {
+      pass = resolve;
+    });
+    await driver.send(Request.SET_VRING_ENABLE, ringState(0, 1));
+    let answer: bigint | undefined;
+    const answered = acknowledged(driver, Request.SET_VRING_ENABLE, ringState(1, 1)).then((value) => {
+      answer = value;
+    });
+    // DPDK's driver asks for no answer and sends at once
+    await until(1000, 'the link', () => port.link().up, 1);
+    driver.sendPacket(frame(61));
+    driver.offerReceiveBuffers(4);
+    expect(receive()).toEqual([frame(61)]);
+    expect(bench.offer(port)).toBe(true);
+    await sleep(20);
+    expect(answer).toBeUndefined();
+    pass();
+    await answered;
+    expect(answer).toBe(0n);
+  });
+
   it('enables rings from the start when protocol features were not negotiated', async () => {
     const driver = await connect();
     await handshake(driver, { features: DEFAULT_FEATURES & ~Feature.PROTOCOL_FEATURES, without: /ENABLE|PROTOCOL|MEM_TABLE/ });

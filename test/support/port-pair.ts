@@ -26,6 +26,8 @@ export class PortBench implements AsyncDisposable {
   readonly log: string[] = [];
   /** `TYPE: text`, lines of level info. */
   readonly infoLog: string[] = [];
+  /** How long an lcore is inside a burst; there is none here. */
+  grace: Promise<void> = Promise.resolve();
   readonly #ports: Port[] = [];
 
   constructor(target: KernelTarget = 'wasm') {
@@ -35,7 +37,7 @@ export class PortBench implements AsyncDisposable {
     this.context = {
       arena,
       main: loadKernels(target, arena),
-      gracePeriod: () => Promise.resolve(),
+      gracePeriod: () => this.grace,
       log: (text) => this.log.push(text),
       logInfo: (type, text) => this.infoLog.push(`${type}: ${text}`),
     };

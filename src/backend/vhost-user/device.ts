@@ -476,6 +476,8 @@ export class VhostUserDevice {
         }
         vring.started = true;
         this.#update(ring);
+        // one that sleeps looks at what came before
+        if (vring.running && vring.enabled) void this.#options.gracePeriod();
         return false;
       }
       case REQUEST.SET_VRING_CALL: {
@@ -498,11 +500,14 @@ export class VhostUserDevice {
       case REQUEST.SET_VRING_ENABLE: {
         const { vring, ring, value } = this.#vringState(payload);
         const enabled = value !== 0;
-        // also before enabling: an lcore may be discarding what came while the ring was disabled
-        if (enabled !== vring.enabled) await this.#stopRings([vring]);
+        const before = vring.enabled;
+        if (!enabled && before) await this.#stopRings([vring]);
         vring.enabled = enabled;
+        // at once: a front-end may send as soon as it has written this message
         this.#update(ring);
         this.#options.onQueueState(ring, enabled);
+        // the answer, where one is asked for, says that no lcore still discards what comes; one that sleeps looks at the ring
+        if (enabled && !before && (ring & 1) === 1) await this.#options.gracePeriod();
         return false;
       }
       case REQUEST.SET_BACKEND_REQ_FD: {
