@@ -52,6 +52,11 @@ export class Wire implements AsyncDisposable {
     return until(5000, what, () => this.#received.find(isIt));
   }
 
+  /** Of all frames of the card. */
+  lengths(): Set<number> {
+    return new Set(this.#received.map(({ length }) => length));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.close();
     await once(this.#socket, 'close');
