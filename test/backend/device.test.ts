@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DEVICE_FEATURES, DEVICE_PROTOCOL_FEATURES } from '../../src/backend/vhost-user/device.ts';
+import { DEVICE_FEATURES, DEVICE_PROTOCOL_FEATURES } from '../../src/backend/vhost-user/device-features.ts';
 import type { Port, PortEvent } from '../../src/port/port.ts';
 import { sleep, until } from '../support/deadline.ts';
 import { PortBench } from '../support/port-pair.ts';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { brokenDependencies, FEATURE_DEPENDENCIES, takeAccepted, withPrerequisites } from '../../src/backend/feature-dependencies.ts';
 import { OFFLOAD_FEATURES } from '../../src/backend/offload-features.ts';
-import { DEVICE_FEATURES, DEVICE_SEGMENTATION_FEATURES } from '../../src/backend/vhost-user/device.ts';
+import { DEVICE_FEATURES, DEVICE_SEGMENTATION_FEATURES } from '../../src/backend/vhost-user/device-features.ts';
 
 const bits = (...numbers: readonly number[]): bigint => numbers.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 const rng = fc.bigInt({ min: 0n, max: (1n << 71n) - 1n });

@@ -1,0 +1,44 @@
+/**
+ * What the vhost-user back-end offers.
+ * @module
+ */
+import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, HOST_TCP_FEATURES } from '../offload-features.ts';
+import { RING_FEATURES } from '../ring-features.ts';
+import {
+  VHOST_USER_F_PROTOCOL_FEATURES,
+  VIRTIO_F_ANY_LAYOUT,
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_HOST_USO,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+} from '../virtio-features.ts';
+import { PROTOCOL_F } from './messages.ts';
+
+/** Always. */
+export const DEVICE_FEATURES =
+  VIRTIO_NET_F_CSUM |
+  VIRTIO_NET_F_GUEST_CSUM |
+  GUEST_TCP_FEATURES |
+  GUEST_UDP_FEATURES |
+  VIRTIO_NET_F_MTU |
+  VIRTIO_NET_F_MRG_RXBUF |
+  VIRTIO_NET_F_CTRL_VQ |
+  VIRTIO_NET_F_MQ |
+  VIRTIO_F_ANY_LAYOUT |
+  RING_FEATURES |
+  VHOST_USER_F_PROTOCOL_FEATURES |
+  VIRTIO_F_VERSION_1 |
+  VIRTIO_F_IN_ORDER |
+  VIRTIO_F_RING_PACKED;
+
+/** Segmentation that the front-end may leave to this back-end; offered on demand (tso=1 of net_vhost). */
+export const DEVICE_SEGMENTATION_FEATURES = HOST_TCP_FEATURES | VIRTIO_NET_F_HOST_USO;
+
+export const DEVICE_PROTOCOL_FEATURES =
+  PROTOCOL_F.MQ | PROTOCOL_F.REPLY_ACK | PROTOCOL_F.NET_MTU | PROTOCOL_F.CONFIGURE_MEM_SLOTS | PROTOCOL_F.STATUS;
