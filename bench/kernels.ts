@@ -7,8 +7,10 @@
  * @module
  */
 import { parseArgs } from 'node:util';
-import { MBUF_DATA, MBUF_LENGTH, MBUF_SEGMENT_LENGTH } from '../src/memory/mbuf-layout.ts';
+import { GENERATED_HEADER_BYTES, generatedHeaders, TXONLY_FLOW } from '../src/lcore/generated-packet.ts';
+import * as template from '../src/net/generate.kernel.ts';
 import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../src/ring/queue-layout.ts';
+import type { Mempool } from '../src/memory/mempool.ts';
 import { RingBench, testArena } from '../test/support/ring-pair.ts';
 import { median } from './statistics.ts';
 
@@ -66,6 +68,23 @@ function measure(steps: readonly Step[], handles: number): void {
   console.log(`    ${cells.join('   ')}`);
 }
 
+/** What txonly sends, or flowgen. */
+function templateOf(bench: RingBench, pool: Mempool, flows: number): number {
+  const offset = bench.own(template.TEMPLATE_BYTES);
+  const set = (field: number, value: number): void => {
+    bench.st32(offset + field, value);
+  };
+  set(template.TEMPLATE_POOL, pool.offset);
+  set(template.TEMPLATE_LENGTH, size);
+  set(template.TEMPLATE_SEGMENTS, 1);
+  set(template.TEMPLATE_SEGMENT_LENGTHS, size);
+  set(template.TEMPLATE_HEADER_BYTES, GENERATED_HEADER_BYTES);
+  set(template.TEMPLATE_FLOWS, flows);
+  const [source, destination] = [Uint8Array.of(2, 0, 0, 0, 0, 1), Uint8Array.of(2, 0, 0, 0, 0, 2)];
+  bench.write(offset + template.TEMPLATE_HEADERS, Buffer.from(generatedHeaders({ source, destination, length: size, ...TXONLY_FLOW })));
+  return offset;
+}
+
 for (const [name, features] of PATHS.filter(([path]) => values.path === undefined || values.path === path)) {
   console.log(name);
   using bench = new RingBench('wasm', testArena(32 * 1024 * 1024));
@@ -76,15 +95,13 @@ for (const [name, features] of PATHS.filter(([path]) => values.path === undefine
   const options = { size: ring, features, pool, devicePool };
   const transmit = bench.pair(options);
   const receive = bench.pair(options);
-  const make = (from: number) => (to: number) => {
-    const made = kernels.mbufAllocate(from, 0, to, BURST);
-    for (let index = 0; index < BURST; index++) {
-      const packet = bench.ld32(to + index * 4);
-      bench.st32(packet + MBUF_LENGTH, size);
-      bench.st32(packet + MBUF_SEGMENT_LENGTH, size);
-      bench.u8[bench.ld32(packet + MBUF_DATA)] = 2;
-    }
-    return made;
+  const make = (from: Mempool, flows: number) => {
+    const place = templateOf(bench, from, flows);
+    return (to: number): number => {
+      const made = kernels.generatePackets(place, 0, to, BURST);
+      if (flows !== 0) kernels.spreadFlows(place, to, BURST);
+      return made;
+    };
   };
   const free = (from: number): number => {
     kernels.packetsFree(from, BURST, 0);
@@ -92,7 +109,14 @@ for (const [name, features] of PATHS.filter(([path]) => values.path === undefine
   };
   measure(
     [
-      ['make', make(pool.offset)],
+      ['flowgen', make(pool, 1024)],
+      ['free', free],
+    ],
+    handles,
+  );
+  measure(
+    [
+      ['make', make(pool, 0)],
       ['driver-tx', (from) => kernels.driverTransmit(transmit.driver.offset, from, BURST)],
       ['device-rx', (to) => kernels.deviceDequeue(transmit.device.offset, to, BURST)],
       ['free', free],
@@ -103,7 +127,7 @@ for (const [name, features] of PATHS.filter(([path]) => values.path === undefine
   while (kernels.driverRefill(receive.driver.offset, 0) !== 0) continue;
   measure(
     [
-      ['make', make(devicePool.offset)],
+      ['make', make(devicePool, 0)],
       ['device-tx', (from) => kernels.deviceEnqueue(receive.device.offset, from, BURST)],
       ['driver-rx', (to) => kernels.driverReceive(receive.driver.offset, to, BURST)],
       ['free', free],

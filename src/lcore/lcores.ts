@@ -423,7 +423,7 @@ export class WorkerLcores implements Lcores {
     set(TEMPLATE_LENGTH, length);
     set(TEMPLATE_SEGMENTS, plan.txSegments.length);
     set(TEMPLATE_HEADER_BYTES, GENERATED_HEADER_BYTES);
-    set(TEMPLATE_FLOWS, plan.flowgenFlows);
+    set(TEMPLATE_FLOWS, plan.engine === 'flowgen' ? plan.flowgenFlows : 0);
     // headers that do not fit the first segment are cut, and their lengths could not be set
     if (plan.randomSegments === true && (plan.txSegments[0] ?? 0) >= GENERATED_HEADER_BYTES) {
       set(TEMPLATE_LEAST_SEGMENTS, 1);

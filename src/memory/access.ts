@@ -132,6 +132,12 @@ export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   for (; done < length; done++) if (u8[to + done] !== u8[from + done]) u8[to + done] = u8[from + done]!;
 }
 
+/** 1 when `length` bytes, 32 to 48 of them, are the same at both places. */
+export function sameBytes(one: u32, other: u32, length: u32): u32 {
+  for (let at: u32 = 0; at < length; at++) if (u8[one + at] !== u8[other + at]) return 0;
+  return 1;
+}
+
 /** The sum of the 16-bit words of up to 64 KiB at any alignment, as they lie in memory, a last single byte as a low one; below 1 << 31. */
 export function sumWords(from: u32, bytes: u32): u32 {
   const last = from + (bytes & ~1);

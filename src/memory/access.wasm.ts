@@ -152,6 +152,14 @@ export function copyWhereDifferent(to: u32, from: u32, length: u32): void {
   }
 }
 
+// @ts-ignore: decorator
+@inline
+export function sameBytes(one: u32, other: u32, length: u32): u32 {
+  const end: u32 = length - 16;
+  const first: v128 = v128.or(v128.xor(v128.load(one), v128.load(other)), v128.xor(v128.load(one, 16), v128.load(other, 16)));
+  return v128.any_true(v128.or(first, v128.xor(v128.load(one + end), v128.load(other + end)))) ? 0 : 1;
+}
+
 export function sumWords(from: u32, bytes: u32): u32 {
   let at: u32 = from;
   const end: u32 = from + bytes;
