@@ -52,6 +52,8 @@ export interface EnvironmentOptions {
 /** Something that lives in an environment and is closed with it. */
 interface Member {
   close(): Promise<void>;
+  /** Ports: has what was sent given back to the pool. */
+  takeBackSent?(): void;
 }
 
 /** Lcores as the environment knows them. */
@@ -100,7 +102,9 @@ export class Environment implements AsyncDisposable {
     try {
       const pool = createMempool(memory, { name: 'mbuf_pool', count: mbufs, dataRoom: mbufSize, cacheSize });
       const main = loadKernels(target, memory);
-      this.arena = new PacketArena(memory, pool, main);
+      this.arena = new PacketArena(memory, pool, main, () => {
+        for (const port of this.#ports.values()) port.takeBackSent?.();
+      });
       const debug = debuglog('dpdk-ts');
       this.context = {
         arena: memory,

@@ -64,14 +64,19 @@ export class PacketArena extends MbufAccess {
   /** Where packets come from. */
   readonly pool: Mempool;
   readonly #kernels: Kernels;
+  readonly #takeBackSent: () => void;
   #open = true;
 
-  /** @internal */
-  constructor(memory: Arena, pool: Mempool, { views, kernels }: KernelContext) {
+  /**
+   * @param takeBackSent has the packets that ports have sent, and not looked at since, given back to the pool
+   * @internal
+   */
+  constructor(memory: Arena, pool: Mempool, { views, kernels }: KernelContext, takeBackSent: () => void) {
     super(views);
     this.memory = memory;
     this.pool = pool;
     this.#kernels = kernels;
+    this.#takeBackSent = takeBackSent;
   }
 
   /** Bytes of packet that one mbuf holds. */
@@ -88,13 +93,17 @@ export class PacketArena extends MbufAccess {
   }
 
   /**
-   * Puts the handles of `count` fresh mbufs into the burst: all of them, or none when the pool has fewer. Give each its
-   * bytes with write() or setLength() before sending it.
+   * Puts the handles of `count` fresh mbufs into the burst: all of them, or none when the pool has fewer, and the transmit rings
+   * hold none that were sent. Give each its bytes with write() or setLength() before sending it.
    * @returns `count` or 0
    */
   allocate(burst: Burst, count: number, from = 0): number {
     if (!this.#open) return 0;
-    return this.#kernels.mbufAllocate(this.pool.offset, MAIN_LCORE_SLOT, burstOffset(burst, count, from), count);
+    const to = burstOffset(burst, count, from);
+    const made = this.#take(to, count);
+    if (made === count) return made;
+    this.#takeBackSent();
+    return this.#take(to, count);
   }
 
   /** Gives `count` packets of the burst back to their pool, all their segments. */
@@ -105,6 +114,19 @@ export class PacketArena extends MbufAccess {
   /** Gives one packet back, all its segments. */
   freePacket(packet: number): void {
     if (this.#open) this.#kernels.packetFree(packet, MAIN_LCORE_SLOT);
+  }
+
+  /** `count` mbufs or 0. More than this thread keeps for itself are taken in parts: the kernel looks for such a number among the others' only. */
+  #take(to: number, count: number): number {
+    const { offset, cacheSize } = this.pool;
+    const most = cacheSize === 0 ? count : cacheSize;
+    for (let done = 0; done < count; done += most) {
+      const taken = this.#kernels.mbufAllocate(offset, MAIN_LCORE_SLOT, to + (done << 2), Math.min(most, count - done));
+      if (taken !== 0) continue;
+      this.#kernels.packetsFree(to, done, MAIN_LCORE_SLOT);
+      return 0;
+    }
+    return count;
   }
 
   /**

@@ -290,6 +290,12 @@ export class PacketPort implements AsyncDisposable {
     if (this.#owner === owner) this.#owner = undefined;
   }
 
+  /** @internal */
+  takeBackSent(): void {
+    if (this.state !== 'started' || this.#owner !== undefined) return;
+    for (let queue = 0; queue < this.queues; queue++) this.ethdev.txDoneCleanup(queue);
+  }
+
   /** Returns false at once when the queue cannot tell of packets now. */
   async #waitForPackets(queue: number, signal: Signal | undefined): Promise<boolean> {
     if (this.state !== 'started' || this.#owner !== undefined) return false;
@@ -341,7 +347,7 @@ export class PacketPort implements AsyncDisposable {
         if (made > 0) break;
         throwIfAborted(signal);
         this.#requireStarted();
-        // an empty burst takes back what was sent
+        // parts of a packet that was cut may wait for room; and lcores may have the port by now
         this.txBurst(queue, burst, 0);
         await pause(turn++, 1);
       }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';
-import { Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { Q_LCORE, Q_STATE, Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
@@ -36,6 +36,8 @@ interface OwnedQueue<Queue extends QueueState> {
   functions: QueueFunctions | undefined;
 }
 
+/** More than any ring has. */
+const ALL_DESCRIPTORS = 0x10000;
 /** How often queues are looked at for errors that a kernel found. */
 const ERROR_MILLISECONDS = 100;
 
@@ -431,10 +433,19 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   }
 
   txBurst(queue: number, mbufs: number, count: number): number {
+    return this.#openTx(queue).burst(mbufs, count);
+  }
+
+  txDoneCleanup(queue: number): void {
+    const state = this.#tx[queue]?.queue;
+    if (state?.get(Q_LCORE) === MAIN_LCORE_SLOT && state.get(Q_STATE) === QUEUE_RUNNING) this.#openTx(queue).room(ALL_DESCRIPTORS);
+  }
+
+  #openTx(queue: number): QueueFunctions {
     const owned = this.#tx[queue];
     if (owned === undefined) throw new RangeError(`${this.name}: no transmit queue ${String(queue)}`);
     owned.functions ??= openQueue(this.context.main, this.txQueueHandle(queue), 'transmit', MAIN_LCORE_SLOT);
-    return owned.functions.burst(mbufs, count);
+    return owned.functions;
   }
 
   #openRx(queue: number): QueueFunctions {

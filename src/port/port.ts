@@ -263,6 +263,11 @@ export interface Port {
    * Sends the `count` mbufs listed at arena offset `mbufs`; returns how many were taken. The caller keeps the others.
    */
   txBurst(queue: number, mbufs: number, count: number): number;
+  /**
+   * Gives the packets that have been sent back to their pool (rte_eth_tx_done_cleanup); bursts do so only where their ring is short of
+   * room. On the main thread; a queue that an lcore has, or that does not run, is left alone.
+   */
+  txDoneCleanup(queue: number): void;
 
   [Symbol.asyncDispose](): Promise<void>;
 }

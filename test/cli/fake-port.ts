@@ -272,6 +272,9 @@ export class FakePort implements Port {
   txBurst(): number {
     return 0;
   }
+  txDoneCleanup(): void {
+    // nothing was sent
+  }
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -115,6 +115,66 @@ test('send waits while the ring is full, and gives up with its signal', async ()
   expect(last).toBe(999);
 });
 
+describe.each([{ packed_vq: false }, { packed_vq: true }])(
+  'few mbufs, packed_vq $packed_vq: what lies in the transmit ring, sent, is taken back',
+  (keys) => {
+    // the receive ring takes 256 of them, and the transmit ring has room for more than the others
+    const few = { mbufs: 256 + 144, pageSize: 4096, cacheSize: 32 } as const;
+
+    test('by allocate', async () => {
+      await using environment = createEnvironment(few);
+      await using pair = await PortPair.open(environment, keys);
+      const { arena } = environment;
+      using burst = arena.burst(128);
+      for (let round = 0; round < 20; round++) {
+        const count = round % 2 === 0 ? 40 : 128;
+        expect(arena.allocate(burst, count), `round ${round}`).toBe(count);
+        for (const handle of burst.handles.subarray(0, count)) arena.setLength(handle, 60);
+        // what the device has not taken is not taken back
+        expect(pair.driver.txBurst(0, burst, count)).toBe(count);
+        expect(arena.allocate(burst, 128)).toBe(0);
+        let left = count;
+        while (left > 0) {
+          const received = pair.device.rxBurst(0, burst, Math.min(left, 16));
+          expect(received).toBeGreaterThan(0);
+          arena.free(burst, received);
+          left -= received;
+        }
+      }
+      expect(pair.device.statistics().rxPackets).toBe(10 * 168);
+    });
+
+    test('by send', async () => {
+      await using environment = createEnvironment(few);
+      await using pair = await PortPair.open(environment, keys, small);
+      const packets = Array.from({ length: 1000 }, (_, number) => packetOf(number, 60 + (number % 1000)));
+      const sending = pair.driver.send(packets);
+      let received = 0;
+      for await (const { bytes } of pair.device.packets({ signal: AbortSignal.timeout(10_000) })) {
+        if (!Buffer.from(bytes).equals(packets[received] ?? new Uint8Array())) throw new Error(`packet ${received} is not what was sent`);
+        if (++received === packets.length) break;
+      }
+      expect(received).toBe(packets.length);
+      await sending;
+    });
+  },
+);
+
+test('more mbufs at once than a thread keeps for itself: those that it has count', async () => {
+  await using environment = createEnvironment({ mbufs: 600, pageSize: 4096, cacheSize: 250 });
+  const { arena } = environment;
+  using burst = arena.burst(512);
+  for (let round = 0; round < 3; round++) {
+    expect(arena.allocate(burst, 512)).toBe(512);
+    expect(new Set(burst.handles).size).toBe(512);
+    using more = arena.burst(512);
+    expect(arena.allocate(more, 300)).toBe(0);
+    expect(arena.pool.free()).toBe(88);
+    arena.free(burst, 512);
+  }
+  expect(arena.pool.free()).toBe(600);
+});
+
 test('several sends at once keep their order', async () => {
   await using environment = createEnvironment(small);
   await using pair = await PortPair.open(environment);

@@ -1,8 +1,8 @@
 /**
- * Both ends of a socket in one environment: net_vhost and virtio_user, started, with their links up.
+ * Both ends of a socket, net_vhost and virtio_user, started, with their links up: in one environment, or the device in one of its own.
  * @module
  */
-import { openPort, type Environment, type PacketPort } from '../../src/index.ts';
+import { openPort, type Environment, type EnvironmentOptions, type PacketPort } from '../../src/index.ts';
 import { SocketDirectory } from '../support/pair.ts';
 
 export class PortPair implements AsyncDisposable {
@@ -12,11 +12,12 @@ export class PortPair implements AsyncDisposable {
   static async open(
     environment: Environment | undefined,
     keys: { readonly queues?: number; readonly mrg_rxbuf?: boolean; readonly packed_vq?: boolean } = {},
+    deviceEnvironment: Environment | EnvironmentOptions | undefined = environment,
   ): Promise<PortPair> {
     const pair = new PortPair();
     try {
       const { queues } = keys;
-      pair.#ports.push(await openPort('net_vhost', { iface: pair.directory.socket, environment, queues }));
+      pair.#ports.push(await openPort('net_vhost', { iface: pair.directory.socket, environment: deviceEnvironment, queues }));
       pair.#ports.push(await openPort('virtio_user', { path: pair.directory.socket, environment, ...keys }));
       for (const port of pair.#ports) await port.start();
       for (const port of pair.#ports) await port.waitForLink(true, { timeout: 5000 });
