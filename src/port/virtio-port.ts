@@ -34,14 +34,14 @@ import {
 import { MBUF_HASH_VALID } from '../memory/mbuf-layout.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { NET_HEADER_BYTES, NET_HEADER_HASH_BYTES, NET_HEADER_LEGACY_BYTES } from '../net/virtio-net-header.ts';
-import { makeNotifier } from '../ring/notification.ts';
-import { QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_VECTORIZED, Q_FREE, Q_INTERRUPT_FD, Q_NOTIFY, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
+import { QUEUE_RUNNING, QUEUE_STOPPED, QUEUE_VECTORIZED, Q_INTERRUPT_FD, Q_POOL, Q_STATE } from '../ring/queue-layout.ts';
 import { usedBuffers } from '../ring/ring-fill.ts';
-import { DriverQueue, MAIN_LCORE_SLOT, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
+import { DriverQueue, NO_DESCRIPTOR } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { reverseArp, sendWhileStopped } from './announcement.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
+import { descriptorStatus } from './descriptor-status.ts';
 import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
 import type {
   DescriptorStatus,
@@ -55,6 +55,7 @@ import type {
   RxQueueConfiguration,
   TxQueueConfiguration,
 } from './port.ts';
+import { postBuffers } from './post-buffers.ts';
 import {
   defaultRssTable,
   hashTypesOf,
@@ -65,6 +66,7 @@ import {
   rssTypeNames,
   rssTypesOf,
 } from './rss.ts';
+import { SingleQueues, type NumberedQueue } from './single-queues.ts';
 import { basicExtended, oversize, queueDetails } from './statistics.ts';
 import { offloadFeatures, rssCapabilities, rxCapabilities, txCapabilities } from './virtio-capabilities.ts';
 import { VirtioControl } from './virtio-control.ts';
@@ -133,8 +135,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #rssKey = RSS_DEFAULT_KEY;
   #rssTypes = RSS_IP;
   #rssTable: readonly number[] = [];
-  /** By stopQueue(). */
-  readonly #stoppedQueues = new Set<DriverQueue>();
+  readonly #singleQueues: SingleQueues;
 
   private constructor(context: PortContext, options: VirtioPortOptions) {
     super(context, options);
@@ -160,6 +161,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
         void this.#enqueue(() => this.#announce());
       },
     });
+    this.#singleQueues = new SingleQueues(context, this.#backend);
     this.#control = new VirtioControl((command, data) => this.#backend.control?.(command, data) ?? Promise.resolve());
   }
 
@@ -362,36 +364,16 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   override async stopQueue(direction: 'rx' | 'tx', index: number): Promise<void> {
-    await this.#enqueue(async () => {
-      const { queue, ring } = this.#runningQueue(direction, index);
-      if (this.#stoppedQueues.has(queue)) return;
-      if (this.#backend.stopRing === undefined) return this.notSupported('stopping one queue');
-      const before = queue.get(Q_STATE);
-      queue.setState(QUEUE_STOPPED);
-      await this.context.gracePeriod();
-      try {
-        await this.#backend.stopRing(ring, queue);
-      } catch (error) {
-        // a ring that the device was asked for and did not give back stays as it is
-        if (error instanceof VirtioError && error.code === 'EOPNOTSUPP') queue.setState(before);
-        throw error;
-      }
-      this.#stoppedQueues.add(queue);
-      queue.reset(this.context.main.kernels);
+    await this.#enqueue(() => {
+      const numbered = this.#runningQueue(direction, index);
+      return this.#singleQueues.supported ? this.#singleQueues.stop(numbered) : this.notSupported('stopping one queue');
     });
   }
 
   override async startQueue(direction: 'rx' | 'tx', index: number): Promise<void> {
-    await this.#enqueue(async () => {
-      const { queue, ring } = this.#runningQueue(direction, index);
-      if (!this.#stoppedQueues.has(queue)) {
-        // where it cannot be stopped it cannot be started
-        return this.#backend.stopRing === undefined ? this.notSupported('starting one queue') : undefined;
-      }
-      await this.#backend.startRing?.(ring, queue);
-      this.#stoppedQueues.delete(queue);
-      if (direction === 'rx') this.#fillAndNotify(queue);
-      queue.setState(QUEUE_RUNNING);
+    await this.#enqueue(() => {
+      const numbered = this.#runningQueue(direction, index);
+      return this.#singleQueues.supported ? this.#singleQueues.start(numbered) : this.notSupported('starting one queue');
     });
   }
 
@@ -400,18 +382,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return queue.get(Q_STATE) === QUEUE_RUNNING ? usedBuffers(this.context.arena.views, queue) : 0;
   }
 
-  /** When transmitting, a packet that the device is done with counts for one descriptor, however many it has. */
   override descriptorStatus(direction: 'rx' | 'tx', index: number, offset: number): DescriptorStatus {
     const queue = this.#queueAt(direction, index);
     if (!Number.isInteger(offset) || offset < 0 || offset >= queue.size) {
       throw this.error('EINVAL', `descriptor ${String(offset)}: the ring has ${String(queue.size)}`);
     }
-    if (queue.get(Q_STATE) !== QUEUE_RUNNING) return 'unavailable';
-    const used = usedBuffers(this.context.arena.views, queue);
-    const free = queue.get(Q_FREE);
-    if (direction === 'tx') return offset < free + used ? 'done' : 'full';
-    if (offset < used) return 'done';
-    return offset < queue.size - free ? 'available' : 'unavailable';
+    return descriptorStatus(this.context.arena.views, direction, queue, offset);
   }
 
   #queueAt(direction: 'rx' | 'tx', index: number): DriverQueue {
@@ -421,7 +397,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   /** A queue that the device has, or gave back by itself alone. */
-  #runningQueue(direction: 'rx' | 'tx', index: number): { readonly queue: DriverQueue; readonly ring: number } {
+  #runningQueue(direction: 'rx' | 'tx', index: number): NumberedQueue {
     const queue = this.#queueAt(direction, index);
     if (!this.#up) throw this.error('ENODEV', `${direction} queue ${String(index)}: the port is not started, or its device is gone`);
     return { queue, ring: 2 * index + (direction === 'rx' ? 0 : 1) };
@@ -714,13 +690,12 @@ export class VirtioPort extends BasePort<DriverQueue> {
       });
     }
     this.#up = true;
-    this.#stoppedQueues.clear();
+    this.#singleQueues.begin();
     this.#logPaths();
     if (this.#backend.control !== undefined) await this.#control.begin(features, this.#rssSettings(), this.context.log);
-    // the device finds buffers at once, not only when an lcore first looks
     for (const [pair, queue] of this.rxQueues.entries()) {
       queue.set(Q_INTERRUPT_FD, this.#backend.receiveInterrupt?.(pair) ?? NO_DESCRIPTOR);
-      this.#fillAndNotify(queue);
+      postBuffers(this.context, queue);
     }
     for (const queue of [...this.rxQueues, ...this.txQueues]) queue.setState(QUEUE_RUNNING);
   }
@@ -732,20 +707,6 @@ export class VirtioPort extends BasePort<DriverQueue> {
     for (const line of paths.disabled) this.context.log(`${this.name}: ${line}`);
     for (const { announcement } of [paths.transmit, paths.receive]) {
       this.context.logInfo?.('pmd.net.virtio.init', `virtio: using ${announcement} on port ${String(this.id)}`);
-    }
-  }
-
-  #fillAndNotify(queue: DriverQueue): void {
-    this.#fill(queue);
-    if (queue.get(Q_NOTIFY) !== 0) makeNotifier(this.context.arena.views, queue.offset)();
-  }
-
-  #fill(queue: DriverQueue): void {
-    const { driverRefill } = this.context.main.kernels;
-    for (let posted = 0; posted < queue.size;) {
-      const more = driverRefill(queue.offset, MAIN_LCORE_SLOT);
-      if (more === 0) return;
-      posted += more;
     }
   }
 }
