@@ -1,20 +1,15 @@
 /**
- * What the programs share of their beginning and end, as DPDK's environment abstraction layer does it: the machine announced, memory,
- * the ports of the command line, and all of it given back.
+ * What the programs share of their beginning and end, as DPDK's environment abstraction layer does it: what is said, the ports of the
+ * command line, and all that was opened given back.
  * @module
  */
-import { Arena } from '../memory/arena.ts';
 import { parsePciAddress } from '../pci/address.ts';
 import type { PortContext } from '../port/context.ts';
 import type { Devargs } from '../port/devargs.ts';
-import { createPorts, memoryDemand, type FailedPort } from '../port/drivers.ts';
+import { createPorts, type FailedPort } from '../port/drivers.ts';
 import type { Port } from '../port/port.ts';
-import { availableCpus, numaNodes, onlineCpus } from '../system/cpu.ts';
 import type { EalOptions } from './arguments/eal.ts';
-import { isLogged } from './arguments/log-level.ts';
 import { warnOfFailedDevices } from './pci-devices.ts';
-import type { MemoryPlan } from './testpmd-memory.ts';
-import { versionText } from './version.ts';
 
 export function say(text: string): void {
   process.stdout.write(text);
@@ -22,13 +17,6 @@ export function say(text: string): void {
 
 export function warn(line: string): void {
   process.stderr.write(`${line}\n`);
-}
-
-/** What drivers log at level info, where --log-level asks for it. */
-export function logInfo({ logLevels }: EalOptions): (type: string, text: string) => void {
-  return (type, text) => {
-    if (isLogged(logLevels, type, 'info')) warn(text);
-  };
 }
 
 /** What rte_exit() prints; returns the exit status. */
@@ -54,43 +42,6 @@ export class Closers implements AsyncDisposable {
       }
     }
   }
-}
-
-/** CPUs for lcores: those that this process may run on, and all that there are. */
-export function machineCpus(): { readonly availableCpus: readonly number[]; readonly presentCpus: readonly number[] } {
-  return { availableCpus: availableCpus(), presentCpus: Array.from({ length: onlineCpus() }, (_, cpu) => cpu) };
-}
-
-export function announceMachine(): void {
-  warn(`EAL: Detected CPU lcores: ${String(onlineCpus())}`);
-  warn(`EAL: Detected NUMA nodes: ${String(numaNodes())}`);
-}
-
-/** What is said of arguments that can be run. */
-export function announceArguments(eal: EalOptions, notices: readonly string[]): void {
-  if (eal.version) warn(`EAL: RTE Version: '${versionText()}'`);
-  for (const line of notices) warn(line);
-}
-
-/** The memory of a program; closed by `cleanup`. @throws VirtioError ENOMEM */
-export function openArena(eal: EalOptions, memory: Pick<MemoryPlan, 'bytes' | 'ownBytes'>, cleanup: Closers): Arena {
-  const demand = memoryDemand(eal.vdevs);
-  const arena = new Arena({
-    bytes: memory.bytes,
-    ownBytes: memory.ownBytes,
-    peerBytes: eal.peerMemMb * 1024 * 1024,
-    pageSize: eal.noHuge ? 4096 : (demand.pageSize ?? 'auto'),
-    hugeDirectory: demand.pageSize === undefined ? eal.hugeDir : undefined,
-    publishedPath: demand.publishedPath,
-    filePrefix: eal.filePrefix,
-    warn: (message) => {
-      warn(`EAL: ${message}`);
-    },
-  });
-  cleanup.defer(() => {
-    arena.close();
-  });
-  return arena;
 }
 
 /** The ports of the command line, those that can be had; of the others it is said why not. Closed by `cleanup`. */

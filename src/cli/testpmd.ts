@@ -6,11 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createMempool, type Mempool } from '../memory/mempool.ts';
 import type { MacAddress } from '../net/mac-address.ts';
 import { startCapture } from '../port/capture.ts';
-import type { PortContext } from '../port/context.ts';
-import { createPort, driverNames } from '../port/drivers.ts';
-import { loadKernels } from '../ring/kernels.ts';
-import { pinThread } from '../system/cpu.ts';
-import { VirtioError } from '../system/error.ts';
+import { createPort } from '../port/drivers.ts';
 import { parseCommandLine } from './arguments/command-line.ts';
 import type { EalOptions } from './arguments/eal.ts';
 import { parseEthPeersFile, ethPeersFileUnreadable } from './arguments/eth-peers-file.ts';
@@ -18,26 +14,13 @@ import { checkAgainstPorts } from './arguments/port-checks.ts';
 import type { TestpmdOptions } from './arguments/testpmd.ts';
 import { engineNames } from '../lcore/engines/index.ts';
 import { WorkerLcores } from '../lcore/lcores.ts';
-import {
-  announceArguments,
-  announceMachine,
-  closePorts,
-  Closers,
-  fatal,
-  logInfo,
-  machineCpus,
-  openArena,
-  probePorts,
-  say,
-  warn,
-} from './eal.ts';
+import { closePorts, probePorts, say, warn, type Closers } from './eal.ts';
 import { runNonInteractive, type StandardInput } from './non-interactive.ts';
+import { openEnvironment, runProgram } from './program.ts';
 import { announceOptions, Session } from './session.ts';
 import { sessionOptions } from './session/from-arguments.ts';
 import { onTermination } from './session/termination.ts';
-import { selectPciDevices } from './pci-devices.ts';
 import { runShell } from './shell.ts';
-import { planMemory } from './testpmd-memory.ts';
 
 const PROGRAM = 'dpdk-ts-testpmd';
 const POOL_NAME = 'mb_pool_0';
@@ -51,66 +34,44 @@ export interface TestpmdHooks {
 }
 
 /** Runs testpmd with `argv` (without the program's name); resolves with the exit status. */
-export async function runTestpmd(argv: readonly string[], hooks: TestpmdHooks = {}): Promise<number> {
-  const parsed = parseCommandLine(argv, { programName: PROGRAM, ...machineCpus(), drivers: driverNames });
-  if (parsed.kind === 'help') {
-    say(parsed.text);
-    return parsed.exitStatus;
-  }
-  announceMachine();
-  if (parsed.kind === 'failure') {
-    say(parsed.usage);
-    for (const line of parsed.lines) warn(line);
-    return parsed.exitStatus;
-  }
-  announceArguments(parsed.eal, parsed.notices);
-  await using cleanup = new Closers();
-  try {
-    return await runParsed(parsed.eal, parsed.testpmd, cleanup, hooks);
-  } catch (error) {
-    return fatal(error);
-  }
+export function runTestpmd(argv: readonly string[], hooks: TestpmdHooks = {}): Promise<number> {
+  return runProgram(
+    PROGRAM,
+    (context) => parseCommandLine(argv, context),
+    ({ eal, testpmd }, cleanup) => runParsed(eal, testpmd, cleanup, hooks),
+  );
 }
 
 async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Closers, hooks: TestpmdHooks): Promise<number> {
   using termination = onTermination();
   const peers = readPeers(testpmd);
   if (typeof peers === 'number') return peers;
-  const main = eal.lcores.find(({ id }) => id === eal.mainLcore);
-  const forwarding = eal.lcores.filter(({ id }) => id !== eal.mainLcore);
-  if (main === undefined) throw new VirtioError(`main lcore ${String(eal.mainLcore)} is not among the lcores`, { code: 'EINVAL' });
-  pinThread(main.cpus);
-  const pciDevices = selectPciDevices(eal, warn);
-  const memory = planMemory({
-    ports: pciDevices.length + eal.vdevs.length,
-    forwardingLcores: forwarding.length,
-    mbufs: testpmd.totalNumMbufs,
-    mbufSize: testpmd.mbufSize,
-    cacheSize: testpmd.mbcache,
-    memoryMb: eal.memoryMb,
-  });
-  const arena = openArena(eal, memory, cleanup);
-  const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
-  // what comes later, and is asked for by what comes first
-  const later: { lcores?: WorkerLcores; session?: Session; mempool?: Mempool } = {};
-  const context: PortContext = {
+  const {
+    memory,
     arena,
-    main: loadKernels(target, arena),
-    gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
-    log: warn,
-    logInfo: logInfo(eal),
-    signal: termination.signal,
-    iovaMode: eal.iovaMode,
-  };
+    context,
+    pciDevices,
+    launching: launchOptions,
+    setLcores,
+  } = openEnvironment(
+    {
+      eal,
+      forwards: ({ id }) => id !== eal.mainLcore,
+      mbufs: testpmd.totalNumMbufs,
+      mbufSize: testpmd.mbufSize,
+      cacheSize: testpmd.mbcache,
+      signal: termination.signal,
+    },
+    cleanup,
+  );
+  // what comes later, and is asked for by what comes first
+  const later: { session?: Session; mempool?: Mempool } = {};
   const pool = (): Mempool => {
     if (later.mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
     return later.mempool;
   };
   const launching = WorkerLcores.launch({
-    arena,
-    target,
-    main,
-    forwarding,
+    ...launchOptions,
     pool,
     port: (id) => later.session?.ports.get(id)?.port,
     print: say,
@@ -125,7 +86,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   const ports = await probePorts(context, eal, pciDevices, cleanup);
   if (ports.length === 0) warn('testpmd: No probed ethernet devices');
   const lcores = await launching;
-  later.lcores = lcores;
+  setLcores(lcores);
   cleanup.defer(() => lcores.close());
 
   const options = sessionOptions(testpmd, peers);

@@ -2,11 +2,12 @@
  * Reads the command line of l3fwd-power: EAL arguments, `--`, its own.
  * @module
  */
+import { answeringFailures, type Answered } from '../arguments/answered.ts';
 import { parseEal, type EalContext, type EalOptions } from '../arguments/eal.ts';
 import { ArgumentFailure } from '../arguments/failure.ts';
 import { getopt } from '../arguments/getopt.ts';
 import { optionName } from '../arguments/option-table.ts';
-import { ealUsage, usage } from '../arguments/usage.ts';
+import { usage } from '../arguments/usage.ts';
 import { L3FWD_OPTIONS, l3fwdFailure, type L3fwdDraft } from './options.ts';
 import { DEFAULT_L3FWD_OPTIONS, type L3fwdOptions, type QueueAssignment } from './settings.ts';
 
@@ -24,8 +25,7 @@ export type ParsedL3fwd =
       /** --interrupt-only was given. */
       readonly interruptOnly: boolean;
     }
-  | { readonly kind: 'help'; readonly text: string; readonly exitStatus: 0 }
-  | { readonly kind: 'failure'; readonly usage: string; readonly lines: readonly string[]; readonly exitStatus: 1 };
+  | Answered;
 
 /** What `--help` after `--` prints. */
 export function l3fwdUsage(programName: string): string {
@@ -38,7 +38,7 @@ export function l3fwdUsage(programName: string): string {
 /** Reads `argv` (without the program's name). Never throws for what a user typed. */
 export function parseL3fwd(argv: readonly string[], context: EalContext): ParsedL3fwd {
   const { programName } = context;
-  try {
+  return answeringFailures<ParsedL3fwd>(programName, l3fwdUsage, () => {
     const parsed = parseEal(argv, context);
     if (parsed.kind === 'help') return { kind: 'help', text: parsed.text, exitStatus: 0 };
     const draft: L3fwdDraft = { options: { ...DEFAULT_L3FWD_OPTIONS }, said: [], interruptOnly: false, help: false };
@@ -47,11 +47,7 @@ export function parseL3fwd(argv: readonly string[], context: EalContext): Parsed
     const { options, said, interruptOnly } = draft;
     const assignments = assign(options, parsed.options);
     return { kind: 'run', eal: parsed.options, options, assignments, notices: parsed.notices, said, interruptOnly };
-  } catch (error) {
-    if (!(error instanceof ArgumentFailure)) throw error;
-    const text = error.usage === undefined ? '' : error.usage === 'eal' ? ealUsage(programName) : l3fwdUsage(programName);
-    return { kind: 'failure', usage: text, lines: error.report(programName), exitStatus: 1 };
-  }
+  });
 }
 
 function readOwn(draft: L3fwdDraft, argv: readonly string[], programName: string): void {

@@ -10,19 +10,15 @@ import { parsePrefix } from '../../net/ip-address.ts';
 import { formatMac, type MacAddress } from '../../net/mac-address.ts';
 import { Router } from '../../net/router.ts';
 import type { PortContext } from '../../port/context.ts';
-import { driverNames } from '../../port/drivers.ts';
 import { frameOverhead } from '../../port/frame-size.ts';
 import { TX_OFFLOAD_MULTI_SEGS } from '../../port/offloads.ts';
 import type { Port } from '../../port/port.ts';
-import { loadKernels } from '../../ring/kernels.ts';
-import { pinThread } from '../../system/cpu.ts';
 import { VirtioError } from '../../system/error.ts';
 import type { EalOptions } from '../arguments/eal.ts';
 import { linkText } from '../display/link.ts';
-import { announceArguments, announceMachine, Closers, fatal, logInfo, machineCpus, openArena, probePorts, say, warn } from '../eal.ts';
-import { selectPciDevices } from '../pci-devices.ts';
+import { probePorts, say, warn, type Closers } from '../eal.ts';
+import { openEnvironment, runProgram } from '../program.ts';
 import { onTermination } from '../session/termination.ts';
-import { planMemory } from '../testpmd-memory.ts';
 import { parseL3fwd } from './arguments.ts';
 import { DEFAULT_FLOWS, DEFAULT_PREFIXES, flowText, prefixText, readRules, type Rules } from './rules.ts';
 import type { L3fwdOptions, QueueAssignment } from './settings.ts';
@@ -42,63 +38,39 @@ const LINK_INTERVAL_MILLISECONDS = 100;
 const LINK_ROUNDS = 90;
 
 /** Runs l3fwd-power with `argv` (without the program's name); resolves with the exit status. */
-export async function runL3fwdPower(argv: readonly string[]): Promise<number> {
-  const parsed = parseL3fwd(argv, { programName: PROGRAM, ...machineCpus(), drivers: driverNames });
-  if (parsed.kind === 'help') {
-    say(parsed.text);
-    return parsed.exitStatus;
-  }
-  announceMachine();
-  if (parsed.kind === 'failure') {
-    say(parsed.usage);
-    for (const line of parsed.lines) warn(line);
-    return parsed.exitStatus;
-  }
-  announceArguments(parsed.eal, parsed.notices);
-  for (const line of parsed.said) say(`${line}\n`);
-  if (!parsed.interruptOnly) {
-    warn('L3FWD_POWER: Operating mode not specified, probing frequency scaling support...');
-    warn('L3FWD_POWER: Frequency scaling not supported, selecting interrupt-only mode');
-  }
-  warn('L3FWD_POWER: Selected operation mode: interrupt-only');
-  await using cleanup = new Closers();
-  try {
-    await run(parsed.eal, parsed.options, parsed.assignments, cleanup);
-    return 0;
-  } catch (error) {
-    return fatal(error);
-  }
+export function runL3fwdPower(argv: readonly string[]): Promise<number> {
+  return runProgram(
+    PROGRAM,
+    (context) => parseL3fwd(argv, context),
+    async ({ eal, options, assignments, said, interruptOnly }, cleanup) => {
+      for (const line of said) say(`${line}\n`);
+      if (!interruptOnly) {
+        warn('L3FWD_POWER: Operating mode not specified, probing frequency scaling support...');
+        warn('L3FWD_POWER: Frequency scaling not supported, selecting interrupt-only mode');
+      }
+      warn('L3FWD_POWER: Selected operation mode: interrupt-only');
+      await run(eal, options, assignments, cleanup);
+      return 0;
+    },
+  );
 }
 
 async function run(eal: EalOptions, options: L3fwdOptions, assignments: readonly QueueAssignment[], cleanup: Closers): Promise<void> {
   using termination = onTermination();
   const { signal } = termination;
   const rules = readAllRules(options);
-  const main = eal.lcores.find(({ id }) => id === eal.mainLcore);
-  if (main === undefined) throw new VirtioError(`main lcore ${String(eal.mainLcore)} is not among the lcores`, { code: 'EINVAL' });
-  const forwarding = eal.lcores.filter(({ id }) => assignments.some(({ lcore }) => lcore === id));
-  pinThread(main.cpus);
-  const pciDevices = selectPciDevices(eal, warn);
-  const memory = planMemory({
-    ports: pciDevices.length + eal.vdevs.length,
-    forwardingLcores: forwarding.length,
-    mbufs: undefined,
-    mbufSize: MBUF_SIZE,
-    cacheSize: CACHE_SIZE,
-    memoryMb: eal.memoryMb,
-  });
-  const arena = openArena(eal, { bytes: memory.bytes, ownBytes: memory.ownBytes + ROUTER_OWN_BYTES }, cleanup);
-  const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
-  const later: { lcores?: WorkerLcores } = {};
-  const context: PortContext = {
-    arena,
-    main: loadKernels(target, arena),
-    gracePeriod: () => later.lcores?.gracePeriod() ?? Promise.resolve(),
-    log: warn,
-    logInfo: logInfo(eal),
-    signal,
-    iovaMode: eal.iovaMode,
-  };
+  const { memory, arena, context, pciDevices, launching, setLcores } = openEnvironment(
+    {
+      eal,
+      forwards: ({ id }) => assignments.some(({ lcore }) => lcore === id),
+      mbufs: undefined,
+      mbufSize: MBUF_SIZE,
+      cacheSize: CACHE_SIZE,
+      ownBytes: ROUTER_OWN_BYTES,
+      signal,
+    },
+    cleanup,
+  );
   const mempool = createMempool(arena, { name: 'mbuf_pool_0', count: memory.mbufs, dataRoom: MBUF_SIZE, cacheSize: CACHE_SIZE });
   cleanup.defer(() => {
     mempool.close();
@@ -110,10 +82,7 @@ async function run(eal: EalOptions, options: L3fwdOptions, assignments: readonly
   const failures: VirtioError[] = [];
   const ended = new AbortController();
   const lcores = await WorkerLcores.launch({
-    arena,
-    target,
-    main,
-    forwarding,
+    ...launching,
     pool: () => mempool,
     port: (id) => all[id],
     print: warnText,
@@ -122,7 +91,7 @@ async function run(eal: EalOptions, options: L3fwdOptions, assignments: readonly
       ended.abort();
     },
   });
-  later.lcores = lcores;
+  setLcores(lcores);
   cleanup.defer(() => lcores.close());
 
   for (const port of all) {
