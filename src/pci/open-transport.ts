@@ -8,9 +8,8 @@ import { accessTo } from './binding.ts';
 import type { IovaMode, PciFunction } from './pci-function.ts';
 import { readPciDevice } from './sysfs.ts';
 import { SysfsFunction } from './sysfs-function.ts';
+import { transportOf } from './transport-of.ts';
 import { VfioFunction } from './vfio-function.ts';
-import { VirtioLegacy } from './virtio-legacy.ts';
-import { VirtioModern } from './virtio-modern.ts';
 
 function openFunction(arena: Arena, address: string, iovaMode: IovaMode | undefined): PciFunction {
   const { device, by } = accessTo(address, readPciDevice(address));
@@ -22,11 +21,5 @@ function openFunction(arena: Arena, address: string, iovaMode: IovaMode | undefi
  * @throws VirtioError with what to do, when the device is not there, not virtio's, or not this process's to have
  */
 export async function openPciTransport(arena: Arena, address: string, iovaMode?: IovaMode): Promise<VirtioTransport> {
-  const pci = openFunction(arena, address, iovaMode);
-  try {
-    return (await VirtioModern.open(pci)) ?? (await VirtioLegacy.open(pci));
-  } catch (error) {
-    await pci.close();
-    throw error;
-  }
+  return transportOf(openFunction(arena, address, iovaMode));
 }

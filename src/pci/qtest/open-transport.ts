@@ -4,8 +4,7 @@
  */
 import type { VirtioTransport } from '../../backend/virtio-transport.ts';
 import type { Arena } from '../../memory/arena.ts';
-import { VirtioLegacy } from '../virtio-legacy.ts';
-import { VirtioModern } from '../virtio-modern.ts';
+import { transportOf } from '../transport-of.ts';
 import { QtestMachine, type MemoryKind } from './machine.ts';
 import type { QemuOptions } from './qemu.ts';
 import type { InterruptMode } from './qtest-function.ts';
@@ -31,10 +30,5 @@ export async function openQtestTransport(
     await machine.release();
     throw error;
   });
-  try {
-    return (await VirtioModern.open(pci)) ?? (await VirtioLegacy.open(pci));
-  } catch (error) {
-    await pci.close();
-    throw error;
-  }
+  return transportOf(pci);
 }
