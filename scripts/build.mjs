@@ -42,10 +42,11 @@ async function buildKernels() {
       '--noAssert',
     ],
     {
-      // the kernels' access to memory has a twin for each target
+      // what has a twin for this target: access to memory, and what goes by vectors
       readFile: (name, base) => {
-        const path = join(base, name.replace(/\baccess\.ts$/, 'access.wasm.ts'));
-        return existsSync(path) ? readFileSync(path, 'utf8') : null;
+        const paths = [name.replace(/\.ts$/, '.wasm.ts'), name].map((file) => join(base, file));
+        const path = paths.find((file) => existsSync(file));
+        return path === undefined ? null : readFileSync(path, 'utf8');
       },
       writeFile: (name, contents) => void written.set(name, contents),
       listFiles: () => [],

@@ -10,8 +10,9 @@ import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { RUN } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, findRun } from './device-fours.kernel.ts';
-import { ABSENT, SCRATCH_WORDS, availableFours, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
+import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, SCRATCH_WORDS } from './device-fours.kernel.ts';
+import { findRun } from './device-runs.kernel.ts';
+import { ABSENT, KIND_MASK, availableFours, collectList, finishBurst, kindAt, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
@@ -54,8 +55,9 @@ function findFours(queue: u32, position: u32, most: u32, room: u32): u32 {
   let found: u32 = 0;
   // a second time where the ring begins again
   for (let part: u32 = 0; part < 2; part++) {
-    const available: u32 = availableFours(queue, at, most - found, 0, words + (found << 2));
-    const sound: u32 = findRun(queue, descriptorAt(queue, at), available, found, room);
+    const kind: u32 = kindAt(at, 0);
+    const available: u32 = availableFours(queue, at, most - found, kind);
+    const sound: u32 = findRun(queue, descriptorAt(queue, at), available, found, room, kind, KIND_MASK, words + (found << 2));
     found += sound;
     at = advance(at, sound, size);
     if (sound === 0 || (at & POSITION_INDEX) !== 0) break;

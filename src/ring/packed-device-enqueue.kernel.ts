@@ -8,10 +8,10 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { fitRun } from './device-fours.kernel.ts';
+import { fitRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
-import { ABSENT, SCRATCH_WORDS, availableFours, collectList, finishBurst, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
+import { ABSENT, KIND_MASK, availableFours, collectList, finishBurst, kindAt, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
 import { PACKED_ADDRESS_HIGH, PACKED_ADDRESS_LOW, PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, loadWord } from './packed-ring.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
@@ -105,34 +105,22 @@ function putPacket(queue: u32, packet: u32, start: u32, position: u32, left: u32
   return left - rest;
 }
 
-/** Writes the used descriptors of packets that fitRun() found to fit, from `position` on, up to the end of the ring. */
-function useFitting(queue: u32, from: u32, packets: u32, start: u32, position: u32, words: u32): void {
-  const header: u32 = ld32(queue + Q_HEADER);
-  const first: u32 = descriptorAt(queue, start);
-  const used: u32 = usedWord(position, 0, DESCRIPTOR_F_WRITE);
-  let descriptor: u32 = descriptorAt(queue, position);
-  for (let index: u32 = 0; index < packets; index++) {
-    st32(descriptor + PACKED_LENGTH, ld32(ld32(from + (index << 2)) + MBUF_LENGTH) + header);
-    putUsedWord(queue, first, descriptor, ((ld32(words + (index << 2)) & 0xffff) | used) >>> 0);
-    descriptor += PACKED_BYTES;
-  }
-}
-
 /**
  * The first pass over sound descriptors, four of them, one cache line, at a time.
  * @returns packets found a place for; the next four are looked at one by one
  */
 function placeFours(queue: u32, from: u32, packets: u32, start: u32, position: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
-  const words: u32 = ld32(queue + Q_SCRATCH) + SCRATCH_WORDS;
+  const first: u32 = descriptorAt(queue, start);
   let at: u32 = position;
   let placed: u32 = 0;
   // a second time where the ring begins again
   for (let part: u32 = 0; part < 2; part++) {
     const handles: u32 = from + (placed << 2);
-    const available: u32 = availableFours(queue, at, packets - placed, DESCRIPTOR_F_WRITE, words);
-    const fitting: u32 = fitRun(queue, descriptorAt(queue, at), available, handles, placed);
-    useFitting(queue, handles, fitting, start, at, words);
+    const kind: u32 = kindAt(at, DESCRIPTOR_F_WRITE);
+    const used: u32 = usedWord(at, 0, DESCRIPTOR_F_WRITE);
+    const available: u32 = availableFours(queue, at, packets - placed, kind);
+    const fitting: u32 = fitRun(queue, descriptorAt(queue, at), available, handles, placed, kind, KIND_MASK, used, first);
     placed += fitting;
     at = advance(at, fitting, size);
     if (fitting === 0 || (at & POSITION_INDEX) !== 0) break;

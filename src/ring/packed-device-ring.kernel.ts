@@ -28,9 +28,6 @@ import { DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE } from './
 /** Instead of a number of pieces: the driver has made no list available there. */
 export const ABSENT: u32 = 0xfffffffe;
 
-/** Room for a word of each descriptor of a run, in the scratch room behind what findRun() and fitRun() leave there. */
-export const SCRATCH_WORDS: u32 = 2048;
-
 /** Writes id and flags of a used descriptor; those of the burst's first one, at `first`, wait for finishBurst(). */
 export function putUsedWord(queue: u32, first: u32, descriptor: u32, word: u32): void {
   if (descriptor === first) st32(queue + Q_FIRST_WORD, word);
@@ -46,30 +43,29 @@ export function usedWord(position: u32, id: u32, written: u32): u32 {
 }
 
 /** Flags of a word that say whether it is a descriptor, alone, that the driver made available, and for which direction. */
-const KIND_MASK: u32 = 0x80870000;
+export const KIND_MASK: u32 = 0x80870000;
 
 /**
- * How many descriptors from `position` on, `most` at most and up to the end of the ring, the driver has made available, each alone;
- * a multiple of four. Their words are left at `words`.
+ * Those flags of descriptors at `position`.
  * @param direction DESCRIPTOR_F_WRITE: for the device to write; 0: to read
  */
-export function availableFours(queue: u32, position: u32, most: u32, direction: u32, words: u32): u32 {
+export function kindAt(position: u32, direction: u32): u32 {
+  return (availableFlags(position) | direction) << 16;
+}
+
+/**
+ * How many descriptors from `position` on, `most` at most and up to the end of the ring, the driver has made available, each alone and of
+ * that kind; a multiple of four.
+ */
+export function availableFours(queue: u32, position: u32, most: u32, kind: u32): u32 {
   const left: u32 = ld32(queue + Q_SIZE) - (position & POSITION_INDEX);
   const limit: u32 = most < left ? most : left;
-  const kind: u32 = (availableFlags(position) | direction) << 16;
   let descriptor: u32 = descriptorAt(queue, position);
   let found: u32 = 0;
   while (found + 4 <= limit) {
-    const word0: u32 = loadWord(descriptor);
-    const word1: u32 = loadWord(descriptor + PACKED_BYTES);
-    const word2: u32 = loadWord(descriptor + 2 * PACKED_BYTES);
-    const word3: u32 = loadWord(descriptor + 3 * PACKED_BYTES);
-    if ((((word0 ^ kind) | (word1 ^ kind) | (word2 ^ kind) | (word3 ^ kind)) & KIND_MASK) !== 0) break;
-    const place: u32 = words + (found << 2);
-    st32(place, word0);
-    st32(place + 4, word1);
-    st32(place + 8, word2);
-    st32(place + 12, word3);
+    const first: u32 = (loadWord(descriptor) ^ kind) | (loadWord(descriptor + PACKED_BYTES) ^ kind);
+    const second: u32 = (loadWord(descriptor + 2 * PACKED_BYTES) ^ kind) | (loadWord(descriptor + 3 * PACKED_BYTES) ^ kind);
+    if (((first | second) & KIND_MASK) !== 0) break;
     found += 4;
     descriptor += 4 * PACKED_BYTES;
   }

@@ -9,7 +9,8 @@ import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, consecutive, findRun } from './device-fours.kernel.ts';
+import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, consecutive } from './device-fours.kernel.ts';
+import { findRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { translate } from './peer-memory.kernel.ts';
@@ -63,8 +64,8 @@ function findFours(queue: u32, handled: u32, packets: u32, room: u32): u32 {
     const at: u32 = (handled + found) & mask;
     const most: u32 = packets - found < size - at ? packets - found : size - at;
     const head: u32 = ld16(entries + (at << 1));
-    const plain: u32 = consecutive(table, size, head, entries + (at << 1), most, 0);
-    const sound: u32 = findRun(queue, table + head * DESCRIPTOR_BYTES, plain, found, room);
+    const plain: u32 = consecutive(size, head, entries + (at << 1), most);
+    const sound: u32 = findRun(queue, table + head * DESCRIPTOR_BYTES, plain, found, room, 0, 7, 0);
     found += sound;
     if (sound === 0 || at + sound !== size) break;
   }

@@ -8,7 +8,8 @@ import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-la
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
 import { count, countPackets } from './counters.kernel.ts';
-import { consecutive, fitRun } from './device-fours.kernel.ts';
+import { consecutive } from './device-fours.kernel.ts';
+import { fitRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { putReceivedHeader } from './packet-header.kernel.ts';
@@ -100,8 +101,8 @@ function placeFours(queue: u32, from: u32, packets: u32, handled: u32, own: u32)
     const most: u32 = packets - placed < size - at ? packets - placed : size - at;
     const handles: u32 = from + (placed << 2);
     const head: u32 = ld16(entries + (at << 1));
-    const plain: u32 = consecutive(table, size, head, entries + (at << 1), most, DESCRIPTOR_F_WRITE);
-    const fitting: u32 = fitRun(queue, table + head * DESCRIPTOR_BYTES, plain, handles, placed);
+    const plain: u32 = consecutive(size, head, entries + (at << 1), most);
+    const fitting: u32 = fitRun(queue, table + head * DESCRIPTOR_BYTES, plain, handles, placed, DESCRIPTOR_F_WRITE, 7, 0, 0);
     for (let index: u32 = 0; index < fitting; index++)
       writeUsed(used, own + placed + index, mask, head + index, ld32(ld32(handles + (index << 2)) + MBUF_LENGTH) + header);
     placed += fitting;
