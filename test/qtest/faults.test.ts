@@ -31,6 +31,14 @@ function qemusOf(testpmd: Testpmd): readonly number[] {
     .map((member) => Number.parseInt(member, 10));
 }
 
+/** Ends the first of the QEMUs that a testpmd has started. */
+function killQemu(testpmd: Testpmd, signal: NodeJS.Signals): void {
+  const [qemu] = qemusOf(testpmd);
+  // -1 would be every process there is
+  if (qemu === undefined) throw new Error(`no QEMU among ${processGroup(testpmd.pid).join(', ')}\n${testpmd.transcript()}`);
+  process.kill(qemu, signal);
+}
+
 /** The port is removed; a port of another kind goes on, and the end is clean. */
 async function expectRemoved(testpmd: Testpmd, reason: RegExp): Promise<void> {
   await testpmd.printed(/Port 0: device removal event/);
@@ -147,14 +155,13 @@ describe.skipIf(WHY_NO_QEMU !== undefined)('the end of a QEMU, or of us', () => 
     await using testpmd = await startSide({ devices: ['qemu=auto'], eal: ['--vdev', 'net_null0'] });
     await testpmd.commands('set fwd txonly', 'start');
     await testpmd.waitForStatistics('packets', ({ txPackets }) => txPackets > 0, 0);
-    const [qemu = -1] = qemusOf(testpmd);
-    process.kill(qemu, 'SIGKILL');
+    killQemu(testpmd, 'SIGKILL');
     await testpmd.printed(/Port 0 is closed/);
     await testpmd.command('stop');
     await testpmd.command('port attach net_virtio_qtest0,qemu=auto');
     await testpmd.commands('port start 0', 'start');
     await testpmd.waitForStatistics('packets', ({ txPackets }) => txPackets > 0, 0);
-    process.kill(qemusOf(testpmd)[0] ?? -1, 'SIGSEGV');
+    killQemu(testpmd, 'SIGSEGV');
     await expectRemoved(testpmd, /QEMU of net_virtio_qtest0: QEMU ended by signal SIGSEGV/);
   });
 

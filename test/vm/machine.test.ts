@@ -59,7 +59,10 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('the test machine', () => {
       const command = `echo once >> ${folder}/begun; sync; [ "$(wc -l < ${folder}/begun)" = 2 ] || sleep 1000`;
       const machine = runInMachine({ command, writable: folder, hugePages: 0 });
       await until(60_000, 'the command', async () => (await begun()) === 'once\n');
-      process.kill((await qemuOf(process.pid)) ?? 0, 'SIGSEGV');
+      const qemu = await qemuOf(process.pid);
+      // 0 would be this process and all of its group
+      if (qemu === undefined) throw new Error('no QEMU among the children');
+      process.kill(qemu, 'SIGSEGV');
       expect((await machine).status).toBe(0);
       expect(await begun()).toBe('once\nonce\n');
     } finally {
