@@ -317,13 +317,13 @@ describe.skipIf(WHY_NO_PEERS !== undefined).each(MEETINGS.filter(({ server }) =>
       };
       await returned('macswap', 100, 'type=0x0800 - length=100');
       await sender.commands('port stop 0', 'tx_vlan set 0 291', 'port start 0');
-      await pair.driver.waitForLink();
+      await pair.linksUp();
       await returned('io', 104, 'type=0x0800 - length=104');
       await returned('mac', 200, 'type=0x8100 - length=204');
       await returned('macswap', 300, 'type=0x8100 - length=304');
       await returned('5tswap', 400, 'type=0x8100 - length=404');
       await sender.commands('port stop 0', 'tx_vlan reset 0', 'port start 0');
-      await pair.driver.waitForLink();
+      await pair.linksUp();
       await returned('mac', 500, 'type=0x0800 - length=500');
       await pair.quit();
     });

@@ -54,6 +54,7 @@ async function expectRestarts({ driver, device, server }: Meeting, rings: Omit<R
   await using pair = await Pair.start({ driver: { program: driver }, device: { program: device }, server, ...rings });
   for (const side of ['driver', 'device', 'driver', 'device'] as const) {
     await pair[side].commands('port stop all', 'port start all');
+    await pair.linksUp();
     await expectOneWay(pair, 'driver', '64');
     await expectOneWay(pair, 'device', '1800,1800');
   }

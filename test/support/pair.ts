@@ -110,7 +110,7 @@ export class Pair implements AsyncDisposable {
       await Promise.all([server.ready(), client.ready()]);
       const pair =
         options.server === 'device' ? new Pair(options, directory, client, server) : new Pair(options, directory, server, client);
-      await Promise.all([pair.driver.waitForLink(true, pair.port('driver')), pair.device.waitForLink(true, pair.port('device'))]);
+      await pair.linksUp();
       return pair;
     } catch (error) {
       for (const testpmd of spawned) await testpmd.kill();
@@ -130,8 +130,13 @@ export class Pair implements AsyncDisposable {
     if (this.options.server === side && this[side].program === 'dpdk') rmSync(this.directory.socket, { force: true });
     const testpmd = await Testpmd.start(sideCommandLine(this.options, side, this.directory.socket));
     this[side] = testpmd;
-    await Promise.all([this.driver.waitForLink(true, this.port('driver')), this.device.waitForLink(true, this.port('device'))]);
+    await this.linksUp();
     return testpmd;
+  }
+
+  /** Waits until both links are up: a driver's is, where DPDK's device has answered it and not begun yet. */
+  async linksUp(): Promise<void> {
+    await Promise.all([this.driver.waitForLink(true, this.port('driver')), this.device.waitForLink(true, this.port('device'))]);
   }
 
   /** Quits both cleanly, client first, and checks what each leaves behind. */
