@@ -21,9 +21,9 @@ const PREPARE = `
   quiet_interface $nic; ip addr add 192.168.1.1/24 dev $nic; ip link set $nic up`;
 const PING = `
   tell a 'set fwd icmpecho'; tell a start
-  ping -c 5 -W 4 192.168.1.2
+  echoes 5 ping 192.168.1.2
   tell a stop`;
-const ALL_ANSWERED = /5 packets transmitted, 5 received/;
+const ALL_ANSWERED = /5 of 5 answered/;
 
 describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU', { timeout: SCRIPT_LIMIT }, () => {
   test.each([
@@ -39,7 +39,9 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU',
       tell a 'port stop 0'; tell a 'port start 0'
       mark again; ${PING}
       tell a 'clear port stats all'; tell a 'set fwd icmpecho'; tell a start
-      mark many; ping -q -c 200 -i 0.01 -W 4 192.168.1.2; tell a stop
+      replies() { grep '^Icmp:' /proc/net/snmp | tail -n 1 | cut -d ' ' -f 11; }
+      all=$(($(replies) + 200)); all_answered() { [ "$(replies)" -ge "$all" ]; }
+      mark many; ping -q -c 200 -i 0.01 192.168.1.2; until_true 20 all_answered; tell a stop
       mark stats; say a 'show port stats 0'
       mark txonly; before=$(value $nic statistics/rx_packets)
       tell a 'set eth-peer 0 02:00:00:00:00:11'; tell a 'set fwd txonly'; tell a start
@@ -58,7 +60,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio-net-pci without an IOMMU',
     );
     expect(section('ping')).toMatch(ALL_ANSWERED);
     expect(section('again')).toMatch(ALL_ANSWERED);
-    expect(section('many'), text).toMatch(/200 packets transmitted, 200 received/);
+    expect(section('many'), text).toMatch(/200 packets transmitted/);
     const { rxPackets, txPackets } = portStatisticsIn(section('stats'), 0);
     expect(rxPackets).toBeGreaterThanOrEqual(200);
     expect(txPackets).toBeGreaterThanOrEqual(200);

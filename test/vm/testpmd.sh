@@ -5,6 +5,7 @@
 #   tell NAME COMMAND                 the same, printing nothing
 #   leave NAME                        types quit, which is also the line that ends one without -i; its status is the program's
 #   until_true SECONDS COMMAND...     repeats a command until it succeeds
+#   echoes COUNT COMMAND...           so many times a ping of one packet, and `COUNT of COUNT answered`
 #   namespaces_behind_taps            ns0 with tap0 as 10.0.0.1 and ns1 with tap1 as 10.0.0.2, their addresses 02:00:00:00:00:0a and :0b
 #   monitor COMMAND [ARGUMENTS]       has QEMU execute a command of QMP; ARGUMENTS: a JSON object (the machine needs its monitor)
 #   bind DRIVER ADDRESS...            gives PCI devices to a driver
@@ -58,6 +59,7 @@ give_up() {
     if has_ended "$name"; then
       wait "$(cat "$pid")"
       echo "$name ended with status $?" >&2
+      [ -e "/proc/$(cat "/tmp/$name.holder")" ] || echo "and so had its input" >&2
     fi
   done
   # a program that crashed is named there
@@ -78,6 +80,17 @@ until_true() {
   done
 }
 
+# Of several packets, ping waits for the last answer no longer than for an interval, or twice as long as for the others.
+echoes() {
+  answered=0
+  count=$1
+  shift
+  for number in $(seq "$count"); do
+    ! "$@" -c 1 -W 10 || answered=$((answered + 1))
+  done
+  echo "$answered of $count answered"
+}
+
 has_ended() {
   case "$(cat "/proc/$(cat "/tmp/$1.pid")/stat" 2> /dev/null)" in
     '' | *') Z '*) true ;;
@@ -95,8 +108,8 @@ launch() {
   : > "/tmp/$name.log"
   stdbuf -o0 "$@" < "/tmp/$name.in" > "/tmp/$name.log" 2>&1 &
   echo $! > "/tmp/$name.pid"
-  # the input stays open between two commands
-  sleep 100000 > "/tmp/$name.in" &
+  # the input stays open between two commands, even where the machine's clock leaps
+  sleep infinity > "/tmp/$name.in" &
   echo $! > "/tmp/$name.holder"
   until_true $PATIENCE is_ready "$name"
   ! has_ended "$name" || give_up "ended: $*"

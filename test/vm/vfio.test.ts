@@ -20,8 +20,8 @@ const PAIR = [...wire(0, 'h0', 'h1'), ...card('0x10', 'h0', BEHIND_IOMMU), ...ca
 
 const NEIGHBOUR = 'quiet_interface eth1; ip link set eth1 up; ip addr add 192.168.1.1/24 dev eth1';
 /** Shell: three packets to our testpmd. */
-const PING = `tell a 'set fwd icmpecho'; tell a start; ping -c 3 -W 4 192.168.1.2; tell a stop`;
-const ALL_ANSWERED = /3 packets transmitted, 3 received/;
+const PING = `tell a 'set fwd icmpecho'; tell a start; echoes 3 ping 192.168.1.2; tell a stop`;
+const ALL_ANSWERED = /3 of 3 answered/;
 /** What the kernel says when a device reached for memory that was not its to have. */
 const NO_FAULTS = `! dmesg | grep -i 'DMAR.*fault'`;
 
@@ -103,7 +103,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       mark counts; say a 'show port stats all'
       quiet_interface tap0; ip addr add 10.0.0.9/24 dev tap0; ip link set tap0 up
       tell a 'set portlist 0,3'; tell a start
-      mark exception; ip netns exec ns1 ping -c 3 -W 4 10.0.0.9
+      mark exception; echoes 3 ip netns exec ns1 ping 10.0.0.9
       tell a stop; leave a || give_up "status $?"
       ${NO_FAULTS}`,
       vfioMachine([
@@ -216,7 +216,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('ports on PCI devices through vfio
       mark again; ${PING}
       tell a start; kill -9 $(cat /tmp/a.pid); until_true 10 has_ended a
       launch b dpdk-ts-testpmd ${EAL} -a ${CARD} --iova-mode=pa -- -i ${MBUFS}
-      mark killed; cat /tmp/b.log; tell b 'set fwd icmpecho'; tell b start; ping -c 3 -W 4 192.168.1.2; leave b || give_up "status $?"
+      mark killed; cat /tmp/b.log; tell b 'set fwd icmpecho'; tell b start; echoes 3 ping 192.168.1.2; leave b || give_up "status $?"
       ${NO_FAULTS}`,
       vfioMachine([
         ...wire(0, 'h0', 'h1'),
