@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-import { sleep } from '../support/deadline.ts';
+import { sleep, until } from '../support/deadline.ts';
 import { echo } from '../support/echo.ts';
 import { whyMissing } from '../support/program.ts';
 import { bufferOffset, DESC_F_INDIRECT, DESC_F_WRITE, guestAddress, MEMORY_BYTES, USER_BASE } from '../support/raw-driver.ts';
@@ -25,9 +25,10 @@ async function expectTranslatedEcho(victim: Victim): Promise<void> {
   await iommu.handshake();
   iommu.answer();
   await victim.testpmd.waitForLink(true, 0);
-  iommu.driver.offerReceiveBuffers(64);
+  const buffers = Array.from({ length: 64 }, (_, buffer) => guestAddress(bufferOffset(0, buffer)) / PAGE);
+  iommu.driver.offerReceiveBuffers(buffers.length);
   // asked for ahead, lest the engine finds receive buffers that it may not write yet
-  await sleep(200);
+  await until(10_000, 'translations of all receive buffers', () => buffers.every((page) => iommu.answeredPages.has(page)));
   await echo(iommu.driver, 3);
 }
 

@@ -200,7 +200,7 @@ export class RawDriver implements Disposable {
     return { id: bytes.readUInt32LE(0), length: bytes.readUInt32LE(4) };
   }
 
-  async waitForUsed(queue: number, index: number, limit = 3000): Promise<void> {
+  async waitForUsed(queue: number, index: number, limit = 10_000): Promise<void> {
     await until(
       limit,
       () => `used index ${index} of queue ${queue}, at ${this.usedIndex(queue)}`,

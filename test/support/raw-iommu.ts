@@ -42,8 +42,9 @@ export class RawIommu implements Disposable {
   readonly #pages = new Map<bigint, { readonly offset: number; readonly permission: number }>();
   #answering = false;
   #calls: Promise<unknown> = Promise.resolve();
-  /** Questions answered so far. */
+  /** Questions answered so far, and the numbers of the pages that they were about. */
   answered = 0;
+  readonly answeredPages = new Set<bigint>();
 
   static async connect(path: string): Promise<RawIommu> {
     return new RawIommu(await RawDriver.connect(path));
@@ -180,6 +181,7 @@ export class RawIommu implements Disposable {
       if (page === undefined) continue;
       await this.update((question.address / PAGE) * PAGE, page.offset, PAGE, page.permission).catch(() => undefined);
       this.answered++;
+      this.answeredPages.add(question.address / PAGE);
     }
   }
 

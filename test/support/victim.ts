@@ -89,7 +89,7 @@ export class Victim implements AsyncDisposable {
   /** Waits until stderr names the peer by its socket or by the port that faces it. */
   async expectComplaint(): Promise<void> {
     const named = (): boolean => this.said.includes(this.socket) || this.said.includes('port 0') || this.said.includes(this.#device);
-    await until(2000, () => `a message on stderr that names ${this.socket} or ${this.#device}; it said: ${this.said}`, named);
+    await until(10_000, () => `a message on stderr that names ${this.socket} or ${this.#device}; it said: ${this.said}`, named);
   }
 
   async expectBystandersForward(): Promise<void> {
