@@ -2,8 +2,9 @@
  * A network card in this process, by VDUSE (linux/vduse.h): it sends back what it gets, so that vhost-vdpa has a device behind it
  * where there is no hardware. As root; Linux 6.12 lets it.
  *
- *     node test/vm/vduse-net.mjs NAME &      then: vdpa dev add name NAME mgmtdev vduse
+ *     node test/vm/vduse-net.mjs NAME [FEATURES] &      then: vdpa dev add name NAME mgmtdev vduse
  *
+ * FEATURES, a number, are offered besides those that are always: packed rings, events, tables of descriptors.
  * Its rings and packets are reached as those of a vhost-user front-end are. A line `down` or `up` on standard input is its link.
  * @module
  */
@@ -12,7 +13,8 @@ import { Arena } from '../../dist/memory/arena.js';
 import { createMempool } from '../../dist/memory/mempool.js';
 import { PeerMemory } from '../../dist/backend/peer-memory.js';
 import { loadKernels } from '../../dist/ring/kernels.js';
-import { QUEUE_MERGEABLE, QUEUE_RUNNING, QUEUE_STOPPED } from '../../dist/ring/queue-layout.js';
+import { ringBits } from '../../dist/backend/ring-features.js';
+import { Q_FEATURES, Q_NOTIFY, Q_OWN_INDEX, QUEUE_PACKED, QUEUE_RUNNING, QUEUE_STOPPED } from '../../dist/ring/queue-layout.js';
 import { DeviceQueue, splitRingBytes } from '../../dist/ring/virtqueue.js';
 import { ioctl, requestPlain, requestRead, requestWrite } from '../../dist/system/ioctl.js';
 
@@ -28,17 +30,18 @@ const VDUSE = {
   DEV_INJECT_CONFIG_IRQ: requestPlain(BASE, 0x13),
   VQ_SETUP: requestWrite(BASE, 0x14, 32),
   VQ_GET_INFO: both(0x15, 48),
+  VQ_INJECT_IRQ: requestWrite(BASE, 0x17, 4),
 };
 const MESSAGE_BYTES = 152;
 const [GET_VQ_STATE, SET_STATUS, UPDATE_IOTLB] = [0, 1, 2];
 const DRIVER_OK = 4;
-/** Version 1, access platform, merged buffers, MAC, status, MTU. */
-const FEATURES = (1n << 32n) | (1n << 33n) | (1n << 15n) | (1n << 5n) | (1n << 16n) | (1n << 3n);
 const RINGS = 2;
 const LARGEST_RING = 512;
 const CONFIG_BYTES = 24;
 
-const [name = 'net0'] = process.argv.slice(2);
+const [name = 'net0', more = '0'] = process.argv.slice(2);
+/** Version 1, access platform, merged buffers, MAC, status, MTU. */
+const FEATURES = (1n << 32n) | (1n << 33n) | (1n << 15n) | (1n << 5n) | (1n << 16n) | (1n << 3n) | BigInt(more);
 
 function ask(fd, request, argument = 0) {
   const { value, errno } = ioctl(fd, VDUSE[request], argument);
@@ -51,7 +54,7 @@ function config(linkUp) {
   bytes.set([2, 0, 0, 0, 0x76, 0x64]);
   bytes.writeUInt16LE(linkUp ? 1 : 0, 6);
   bytes.writeUInt16LE(1, 8);
-  bytes.writeUInt16LE(1500, 10);
+  bytes.writeUInt16LE(9000, 10);
   return bytes;
 }
 
@@ -86,6 +89,7 @@ const queues = Array.from({ length: RINGS }, (_, index) => new DeviceQueue(arena
 const memory = new PeerMemory(arena, name);
 const handles = arena.allocateOwn(4 * 64, 'a burst');
 let running = false;
+let interrupts = 0;
 
 function mapMemory(address) {
   const entry = Buffer.alloc(32);
@@ -108,12 +112,13 @@ function start() {
     const addresses = [8, 16, 24].map((at) => info.readBigUInt64LE(at));
     if (info[40] !== 1) throw new Error(`ring ${index} is not ready`);
     if (index === 0) mapMemory(addresses[0]);
-    const bytes = splitRingBytes(size);
+    const bits = ringBits(features);
+    const packed = (bits & QUEUE_PACKED) !== 0;
+    const bytes = packed ? { descriptors: 16 * size, available: 4, used: 4 } : splitRingBytes(size);
     const [descriptors, available, used] = [bytes.descriptors, bytes.available, bytes.used].map((length, part) =>
       memory.translateUser(addresses[part], length),
     );
     if (descriptors === undefined || available === undefined || used === undefined) throw new Error(`ring ${index} is out of reach`);
-    const bits = (features & (1n << 15n)) === 0n ? 0 : QUEUE_MERGEABLE;
     queue.attach({ size, descriptors, available, used, features: bits, headerBytes: 12, regions: memory.table });
     queue.setState(QUEUE_RUNNING);
   }
@@ -125,6 +130,28 @@ function stop() {
   running = false;
   for (const queue of queues) queue.setState(QUEUE_STOPPED);
   memory.clear();
+}
+
+/** Where a queue stands: an index; packed: counter and index, of what is available and of what is used. */
+function writeState(answer, queue) {
+  if ((queue.get(Q_FEATURES) & QUEUE_PACKED) === 0) {
+    answer.writeUInt16LE(queue.nextAvailable & 0xffff, 28);
+    return;
+  }
+  for (const [index, position] of [queue.nextAvailable, queue.get(Q_OWN_INDEX)].entries()) {
+    answer.writeUInt16LE(position >>> 15, 28 + 4 * index);
+    answer.writeUInt16LE(position & 0x7fff, 30 + 4 * index);
+  }
+}
+
+/** Tells the driver what its rings ask to be told. */
+function interrupt() {
+  for (const [index, queue] of queues.entries()) {
+    // the kernel takes none before it has seen the answer to DRIVER_OK
+    if (queue.get(Q_NOTIFY) === 0 || ioctl(fd, VDUSE.VQ_INJECT_IRQ, Uint8Array.of(index, 0, 0, 0)).value < 0) continue;
+    queue.set(Q_NOTIFY, 0);
+    interrupts++;
+  }
 }
 
 /** Answers one message of the kernel; false when there is none. */
@@ -142,7 +169,7 @@ function answerMessage() {
     switch (message.readUInt32LE(0)) {
       case GET_VQ_STATE:
         message.copy(answer, 24, 24, 28);
-        answer.writeUInt16LE(queues[message.readUInt32LE(24)].nextAvailable & 0xffff, 28);
+        writeState(answer, queues[message.readUInt32LE(24)]);
         break;
       case SET_STATUS:
         if (message[24] === 0) stop();
@@ -177,6 +204,7 @@ process.stdin.on('data', (text) => {
   console.error(`${name}: link ${up ? 'up' : 'down'}`);
 });
 process.on('SIGTERM', () => {
+  console.error(`${name}: ${interrupts} interrupts`);
   closeSync(fd);
   const gone = Buffer.alloc(256);
   gone.write(name, 'latin1');
@@ -188,12 +216,13 @@ let idle = 0;
 function turn() {
   let work = answerMessage();
   if (running) {
-    const count = kernels.splitDeviceDequeue(queues[1].offset, handles, 32);
+    const count = kernels.deviceDequeue(queues[1].offset, handles, 32);
     if (count > 0) {
       work = true;
-      const sent = kernels.splitDeviceEnqueue(queues[0].offset, handles, count);
+      const sent = kernels.deviceEnqueue(queues[0].offset, handles, count);
       kernels.packetsFree(handles + 4 * sent, count - sent, 0);
     }
+    interrupt();
   }
   idle = work ? 0 : idle + 1;
   if (idle < 100) setImmediate(turn);

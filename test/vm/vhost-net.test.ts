@@ -3,11 +3,14 @@
  * when something is missing. The command lines are those of DPDK's guides "Virtio_user as Exception Path" and "as Exceptional Path".
  * @module
  */
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { portStatisticsIn } from '../support/statistics.ts';
 import { WHY_NO_MACHINE } from './available.ts';
 import { runScript, SCRIPT_LIMIT } from './script.ts';
 
+/** Packets in tables of descriptors, compared byte by byte. */
+const RINGS = fileURLToPath(new URL('vhost-net-rings.mjs', import.meta.url));
 const PROGRAM = 'dpdk-ts-testpmd';
 const EAL = '-n 4 --no-pci --in-memory';
 const VDEV = 'virtio_user0,path=/dev/vhost-net';
@@ -34,7 +37,7 @@ function sentByQueue(text: string): number[] {
 const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0);
 
 describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', { timeout: SCRIPT_LIMIT }, () => {
-  test('what is sent is what tap0 receives; ping is answered; address, MTU, carrier and link are those of both ends', async () => {
+  test('what is sent is what tap0 receives; ping is answered; address, MTU, carrier and link are those of both ends; chains of 9000 bytes', async () => {
     const { text, values, section } = await runScript(`
       launch a ${PROGRAM} -l 0-1 ${EAL} --vdev=${VDEV},queues=1,queue_size=1024,mac=02:00:00:00:00:0a -- -i --nb-cores=1
       quiet_interface tap0; ip addr add 192.168.1.1/24 dev tap0; ip link set tap0 up
@@ -58,7 +61,8 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', {
       tell a 'port start 0'; echo "carrier again: $(value tap0 carrier)"
       mark again; ${PING}
       leave a || give_up "status $?"
-      mark left; ls /sys/class/net; ! pgrep vhost-`);
+      mark left; ls /sys/class/net; ! pgrep vhost-
+      mark rings; node ${RINGS}`);
     expect(values.get('address')).toBe('02:00:00:00:00:0a');
     expect(values.get('mtu')).toBe('1500');
     expect(values.get('carrier')).toBe('1');
@@ -76,6 +80,7 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('virtio_user on /dev/vhost-net', {
     expect(values.get('carrier again')).toBe('1');
     expect(section('again')).toMatch(ALL_ANSWERED);
     expect(section('left')).toBe('lo\n');
+    expect(JSON.parse(section('rings'))).toEqual({ indirect: true, events: true, there: 32, back: 32 });
   });
 
   test('two and four queues, a kernel thread and a share of the packets for each; pairs go off and on again', async () => {
