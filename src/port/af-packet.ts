@@ -38,9 +38,8 @@ import {
   TX_OFFLOAD_TCP_TSO,
   TX_OFFLOAD_UDP_CKSUM,
 } from './offloads.ts';
-import type { ExtendedStatistic, PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import type { PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
 
 const KEYS = ['iface', 'qpairs', 'blocksz', 'framesz', 'framecnt', 'qdisc_bypass'];
 /** RTE_PMD_AF_PACKET_MAX_RINGS of DPDK. */
@@ -114,10 +113,6 @@ class AfPacketPort extends InterfacePort {
   override resetExtendedStatistics(): void {
     this.resetStatistics();
     super.resetExtendedStatistics();
-  }
-
-  override extendedStatistics(): readonly ExtendedStatistic[] {
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {

@@ -53,7 +53,6 @@ import { ETHERNET_BYTES, InterfacePort, openInterface, VLAN_BYTES, type Interfac
 import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
 import type { ExtendedStatistic, PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
 
 const KEYS = ['iface', 'start_queue', 'queue_count', 'shared_umem', 'force_copy', 'busy_budget', 'xdp_prog'];
 const QUEUE_LIMIT = 64;
@@ -188,7 +187,7 @@ class AfXdpPort extends InterfacePort<XdpQueue> {
         { name: name('tx', 'invalid_descriptors'), value: counts.transmitInvalid },
       ];
     });
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues), ...kernel];
+    return [...super.extendedStatistics(), ...kernel];
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: XdpQueue; descriptors: number } {

@@ -28,7 +28,7 @@ import { lroPacketSizes } from './frame-size.ts';
 import { RX_OFFLOAD_TCP_LRO, RX_OFFLOAD_VLAN, RX_OFFLOAD_VLAN_FILTER, RX_OFFLOAD_VLAN_STRIP } from './offloads.ts';
 import { openQueue, type QueueFunctions, type QueueInterrupt } from './queue-functions.ts';
 import type { QueueHandle, QueueKind } from './queue.ts';
-import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, sumStatistics } from './statistics.ts';
+import { ALL_COUNTERS, BASIC_COUNTERS, basicExtended, queueBasics, sumStatistics } from './statistics.ts';
 
 interface OwnedQueue<Queue extends QueueState> {
   readonly queue: Queue;
@@ -394,7 +394,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   }
 
   extendedStatistics(): readonly ExtendedStatistic[] {
-    return basicExtended(this.statistics());
+    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
   }
 
   resetExtendedStatistics(): void {

@@ -8,7 +8,7 @@
  * counted, and none of the port's.
  * @module
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, write, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, write } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CAPTURE_PACKET_LIMIT } from '../net/pcap-format.ts';
 import { captureHeader, type CaptureFormat } from '../net/pcap.ts';
@@ -37,6 +37,7 @@ import { VirtioError } from '../system/error.ts';
 import { errnoText } from '../system/ffi.ts';
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, mapMemory, pageSize, PROT_READ_WRITE } from '../system/memory-map.ts';
 import { BasePort } from './base-port.ts';
+import { createCaptureFile } from './capture-files.ts';
 import type { PortContext } from './context.ts';
 import type { Port } from './port.ts';
 
@@ -114,21 +115,6 @@ function checkOptions(what: string, options: CaptureOptions): void {
     throw refuse(`${what}: buffer ${String(options.buffer)}: expected a power of two (MiB)`);
 }
 
-function openFile(what: string, path: string, header: Uint8Array): number {
-  let descriptor = -1;
-  try {
-    // a pipe that nobody reads must hold no thread
-    const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NONBLOCK } = constants;
-    descriptor = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK, 0o644);
-    writeSync(descriptor, header);
-    return descriptor;
-  } catch (cause) {
-    if (descriptor >= 0) closeSync(descriptor);
-    const { code = 'EIO', syscall } = cause as { readonly code?: string; readonly syscall?: string };
-    throw new VirtioError(`${what}: ${path}: ${errnoText(code)}`, { code, syscall, cause });
-  }
-}
-
 /** A capture of one port, from startCapture() to stop(), to the port's end, or to its own limit. */
 export class Capture implements AsyncDisposable {
   readonly file: string;
@@ -178,7 +164,7 @@ export class Capture implements AsyncDisposable {
     const { arena } = context;
     const header = captureHeader(this.#format, { name: port.name, snapLength: options.snaplen });
     this.#bytes = header.length;
-    this.#descriptor = openFile(what, options.file, header);
+    this.#descriptor = createCaptureFile(what, options.file, header);
     let buffer: number | undefined;
     let ring: number | undefined;
     try {

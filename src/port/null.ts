@@ -10,9 +10,8 @@ import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
-import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import type { Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
 
 const KEYS = ['size', 'copy', 'no-rx'];
 const SIZE_LIMIT = 9000;
@@ -43,10 +42,6 @@ class NullPort extends BasePort {
 
   link(): Link {
     return { up: this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
-  }
-
-  override extendedStatistics(): readonly ExtendedStatistic[] {
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {

@@ -6,132 +6,35 @@
  * start, as in DPDK, and are written in large pieces too: what is in the buffer reaches the file when the port stops.
  * @module
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { MBUF_HEADROOM } from '../memory/mbuf-layout.ts';
-import { CAPTURE_CUT, CAPTURE_OTHER_LINK_TYPE, CAPTURE_READ_FAILED, CAPTURE_WRITE_FAILED, LINK_TYPE_ETHERNET } from '../net/pcap-format.ts';
+import { CAPTURE_CUT, CAPTURE_READ_FAILED, LINK_TYPE_ETHERNET } from '../net/pcap-format.ts';
 import type { MacAddress } from '../net/mac-address.ts';
-import { captureHeader, captureProblem, captureRecord, captureStart, readCapture, type CaptureFormat } from '../net/pcap.ts';
-import {
-  FILE_AT,
-  FILE_BLOCKS,
-  FILE_BUFFER,
-  FILE_DESCRIPTOR,
-  FILE_END,
-  FILE_ENDED,
-  FILE_ERRNO,
-  FILE_INTERFACES,
-  FILE_OTHERS,
-  FILE_POSITION,
-  FILE_REPEATS,
-  FILE_ROOM,
-  FILE_SKIP,
-  FILE_STATE_BYTES,
-  FILE_SWAPPED,
-  FILE_WANTS,
-} from '../ring/pcap-queue.kernel.ts';
-import { Q_DESCRIPTORS, Q_POOL } from '../ring/queue-layout.ts';
-import { QueueState } from '../ring/virtqueue.ts';
+import { captureHeader, captureProblem, captureRecord, readCapture } from '../net/pcap.ts';
+import { FILE_BUFFER, FILE_END, FILE_ENDED, FILE_ERRNO, FILE_POSITION, FILE_REPEATS, FILE_SWAPPED } from '../ring/pcap-queue.kernel.ts';
+import { Q_POOL } from '../ring/queue-layout.ts';
 import { VirtioError } from '../system/error.ts';
 import { errnoName, errnoText } from '../system/ffi.ts';
-import { BasePort } from './base-port.ts';
+import { createCaptureFile, fileError, formatOf, openCaptureFile } from './capture-files.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs, type DevargsReader } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import { JoinedPort, openInterfacePart, type PartQueue } from './pcap-interfaces.ts';
+import { PcapQueue } from './pcap-queue-state.ts';
 import { writePiece } from './pcap-queue.ts';
-import type { ExtendedStatistic, Link, Port, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import type { Port, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
+import { SoftwarePort } from './software-port.ts';
 
 const KEYS = ['rx_pcap', 'tx_pcap', 'infinite_rx', 'rx_iface', 'rx_iface_in', 'tx_iface', 'iface', 'phy_mac'];
 /** Files of a port either way, as in DPDK. */
 const QUEUES = 16;
 /** Bytes read or written at a time. The longest block that is looked into is shorter. */
 const BUFFER_BYTES = 512 * 1024;
-/** Bytes of a file that are looked at before it is accepted. */
-const FIRST_BYTES = 64 * 1024;
 
 interface OpenFile {
   readonly path: string;
   readonly descriptor: number;
-}
-
-/** A queue with its file's state and buffer; neither for a queue without a file. */
-class PcapQueue extends QueueState {
-  readonly #context: PortContext;
-  #file = 0;
-  #buffer: { readonly offset: number; readonly own: boolean } | undefined;
-  #reported = 0;
-
-  constructor(context: PortContext, name: string, port: number, hasFile: boolean) {
-    super(context.arena, name, port);
-    this.#context = context;
-    if (!hasFile) return;
-    try {
-      this.#file = context.arena.allocateOwn(FILE_STATE_BYTES, `the file of ${name}`);
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-    this.set(Q_DESCRIPTORS, this.#file);
-  }
-
-  fileGet(field: number): number {
-    return this.views.u32[(this.#file + field) >>> 2] ?? 0;
-  }
-
-  fileSet(field: number, value: number): void {
-    this.views.u32[(this.#file + field) >>> 2] = value;
-  }
-
-  /** Offset in the file of the next record to be read. */
-  get fileOffset(): number {
-    return this.fileGet(FILE_POSITION + 4) * 0x1_0000_0000 + this.fileGet(FILE_POSITION) + this.fileGet(FILE_AT);
-  }
-
-  /** Takes room for `bytes` of the file, in the own part or, where that is full, among the packets. */
-  takeBuffer(bytes: number, what: string): void {
-    this.releaseBuffer();
-    const { own, published } = this.#context.arena;
-    const inOwn = own.freeBytes > 2 * bytes;
-    const offset = (inOwn ? own : published).allocate(bytes, 64, what);
-    this.#buffer = { offset, own: inOwn };
-    this.fileSet(FILE_BUFFER, offset);
-    this.fileSet(FILE_ROOM, bytes);
-  }
-
-  releaseBuffer(): void {
-    if (this.#buffer === undefined) return;
-    const { own, published } = this.#context.arena;
-    (this.#buffer.own ? own : published).release(this.#buffer.offset);
-    this.#buffer = undefined;
-  }
-
-  /** A file begins: everything but the buffer as at first. */
-  beginFile(descriptor: number, blocks: boolean): void {
-    this.clearError();
-    this.#reported = 0;
-    const cleared = [FILE_AT, FILE_END, FILE_SWAPPED, FILE_WANTS, FILE_ENDED, FILE_REPEATS, FILE_SKIP, FILE_INTERFACES];
-    for (const field of [...cleared, FILE_POSITION, FILE_POSITION + 4, FILE_ERRNO, FILE_OTHERS]) this.fileSet(field, 0);
-    this.fileSet(FILE_BLOCKS, blocks ? 1 : 0);
-    this.fileSet(FILE_DESCRIPTOR, descriptor);
-  }
-
-  /** What a kernel gave up for; failed writes and packets left out too, once a file. */
-  override takeError(): number {
-    const error = super.takeError();
-    if (error !== 0 || this.error !== 0 || this.#file === 0 || this.#reported !== 0) return error;
-    if (this.fileGet(FILE_OTHERS) !== 0) this.#reported = CAPTURE_OTHER_LINK_TYPE;
-    else if (this.fileGet(FILE_ERRNO) !== 0) this.#reported = CAPTURE_WRITE_FAILED;
-    return this.#reported;
-  }
-
-  override close(): void {
-    this.releaseBuffer();
-    if (this.#file !== 0) this.#context.arena.own.release(this.#file);
-    this.#file = 0;
-    super.close();
-  }
 }
 
 interface PcapPortOptions {
@@ -145,13 +48,12 @@ interface PcapPortOptions {
   readonly queues?: number;
 }
 
-class PcapPort extends BasePort<PcapQueue> {
+class PcapPort extends SoftwarePort<PcapQueue> {
   readonly info: PortInfo;
   protected readonly queueKind = 'pcap';
   readonly #options: PcapPortOptions;
   /** Receive files of a started port. */
   #open: number[] = [];
-  #linkUp = true;
   #startedBefore = false;
 
   constructor(context: PortContext, options: PcapPortOptions) {
@@ -165,19 +67,6 @@ class PcapPort extends BasePort<PcapQueue> {
       maxRxQueues: rxFiles.length === 0 ? queues : rxFiles.length,
       maxTxQueues: txFiles.length === 0 ? queues : txFiles.length,
     };
-  }
-
-  link(): Link {
-    return { up: this.#linkUp && this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
-  }
-
-  override setLink(up: boolean): Promise<void> {
-    this.#linkUp = up;
-    return Promise.resolve();
-  }
-
-  override extendedStatistics(): readonly ExtendedStatistic[] {
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: PcapQueue; descriptors: number } {
@@ -252,7 +141,7 @@ class PcapPort extends BasePort<PcapQueue> {
       this.#takeWhole(queue, path);
       return;
     }
-    const { descriptor, format, start } = openForReading(this.name, path);
+    const { descriptor, format, start } = openCaptureFile(this.name, path);
     this.#open.push(descriptor);
     queue.takeBuffer(BUFFER_BYTES, `the buffer of ${path}`);
     queue.beginFile(descriptor, format === 'pcapng');
@@ -279,7 +168,7 @@ class PcapPort extends BasePort<PcapQueue> {
 
   /** infinite_rx: the packets of a file, into the arena. */
   #takeWhole(queue: PcapQueue, path: string): void {
-    const { descriptor } = openForReading(this.name, path);
+    const { descriptor } = openCaptureFile(this.name, path);
     let bytes: Uint8Array;
     try {
       bytes = readFileSync(descriptor);
@@ -315,73 +204,6 @@ class PcapPort extends BasePort<PcapQueue> {
     for (const descriptor of this.#open.splice(0)) closeSync(descriptor);
     for (const queue of this.rxQueues) queue.releaseBuffer();
   }
-}
-
-function formatOf(path: string): CaptureFormat {
-  return path.endsWith('.pcapng') ? 'pcapng' : 'pcap';
-}
-
-function fileError(name: string, path: string, cause: unknown): VirtioError {
-  const { code = 'EIO', syscall, errno } = cause as { readonly code?: string; readonly syscall?: string; readonly errno?: number };
-  return new VirtioError(`${name}: ${path}: ${errnoText(code)}`, {
-    code,
-    syscall,
-    errno: errno === undefined ? undefined : Math.abs(errno),
-    cause,
-  });
-}
-
-/** Opens a capture file and looks at its beginning; the descriptor still stands there. */
-function openForReading(
-  name: string,
-  path: string,
-): {
-  readonly descriptor: number;
-  readonly format: CaptureFormat;
-  readonly start: { readonly bytes: number; readonly swapped: boolean };
-} {
-  let descriptor: number;
-  try {
-    // a pipe without a writer must not hold the main thread
-    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (cause) {
-    throw fileError(name, path, cause);
-  }
-  try {
-    if (!fstatSync(descriptor).isFile()) {
-      throw new VirtioError(`${name}: ${path}: not a regular file; only those can be read`, { code: 'EINVAL' });
-    }
-    const first = new Uint8Array(FIRST_BYTES);
-    const start = captureStart(`${name}: ${path}`, first.subarray(0, readSync(descriptor, first, 0, FIRST_BYTES, 0)));
-    if (start.linkType !== undefined && start.linkType !== LINK_TYPE_ETHERNET) {
-      throw new VirtioError(`${name}: ${path}: its packets are of link type ${String(start.linkType)}; a port takes Ethernet (1)`, {
-        code: 'EINVAL',
-      });
-    }
-    return { descriptor, format: start.format, start };
-  } catch (error) {
-    closeSync(descriptor);
-    throw error instanceof VirtioError ? error : fileError(name, path, error);
-  }
-}
-
-/** Makes a file and writes its header. */
-function openForWriting(name: string, path: string): OpenFile {
-  let descriptor: number;
-  try {
-    // O_APPEND: after a failed write the file is cut, and what follows belongs at its end
-    const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NONBLOCK } = constants;
-    descriptor = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK, 0o644);
-  } catch (cause) {
-    throw fileError(name, path, cause);
-  }
-  try {
-    writeSync(descriptor, captureHeader(formatOf(path)));
-  } catch (cause) {
-    closeSync(descriptor);
-    throw fileError(name, path, cause);
-  }
-  return { path, descriptor };
 }
 
 function checkFiles(name: string, rxFiles: readonly string[], txFiles: readonly string[]): void {
@@ -440,10 +262,10 @@ function readSources(args: DevargsReader): Sources {
 
 function createFiles(context: PortContext, options: Omit<PcapPortOptions, 'txFiles'>, txPaths: readonly string[]): PcapPort {
   const { name } = options;
-  for (const path of options.rxFiles) closeSync(openForReading(name, path).descriptor);
+  for (const path of options.rxFiles) closeSync(openCaptureFile(name, path).descriptor);
   const txFiles: OpenFile[] = [];
   try {
-    for (const path of txPaths) txFiles.push(openForWriting(name, path));
+    for (const path of txPaths) txFiles.push({ path, descriptor: createCaptureFile(name, path, captureHeader(formatOf(path))) });
     return new PcapPort(context, { ...options, txFiles });
   } catch (error) {
     for (const { descriptor } of txFiles) closeSync(descriptor);

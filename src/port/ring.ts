@@ -7,14 +7,13 @@ import { RING_ITEMS, RING_RECEIVED, RING_SENT, RING_SIZE } from '../ring/handle-
 import { Q_DESCRIPTORS } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
-import { BasePort } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
 import type { PortDriver } from './drivers.ts';
 import { RX_OFFLOAD_SCATTER, TX_OFFLOAD_MULTI_SEGS } from './offloads.ts';
-import type { ExtendedStatistic, Link, PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
+import type { PortInfo, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
+import { SoftwarePort } from './software-port.ts';
 
 const KEYS = ['nodeaction'];
 const ENTRIES = 1024;
@@ -30,24 +29,10 @@ const INFO: PortInfo = {
   txOffloadCapabilities: TX_OFFLOAD_MULTI_SEGS,
 };
 
-class RingPort extends BasePort {
+class RingPort extends SoftwarePort {
   readonly info = INFO;
   protected readonly queueKind = 'ring';
   readonly #rings: number[] = [];
-  #linkUp = true;
-
-  link(): Link {
-    return { up: this.#linkUp && this.state === 'started', speed: 10_000, fullDuplex: true, autonegotiation: false };
-  }
-
-  override setLink(up: boolean): Promise<void> {
-    this.#linkUp = up;
-    return Promise.resolve();
-  }
-
-  override extendedStatistics(): readonly ExtendedStatistic[] {
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
-  }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: QueueState; descriptors: number } {
     return { queue: this.#makeQueue('rx', index), descriptors: configuration.descriptors };

@@ -30,17 +30,8 @@ import {
   TX_OFFLOAD_UDP_CKSUM,
   TX_OFFLOAD_UDP_TSO,
 } from './offloads.ts';
-import type {
-  ExtendedStatistic,
-  Link,
-  PortConfiguration,
-  PortInfo,
-  PortStatistics,
-  RxQueueConfiguration,
-  TxQueueConfiguration,
-} from './port.ts';
+import type { Link, PortConfiguration, PortInfo, PortStatistics, RxQueueConfiguration, TxQueueConfiguration } from './port.ts';
 import { SOFTWARE_PORT_INFO } from './software-port-info.ts';
-import { basicExtended, queueBasics } from './statistics.ts';
 
 const KEYS = ['iface', 'mac', 'remote', 'persist'];
 /** RTE_PMD_TAP_MAX_QUEUES of DPDK. */
@@ -207,10 +198,6 @@ class TapPort extends BasePort<TapQueue> {
   override resetStatistics(): void {
     this.#missedBefore = missedBy(this.#tap.name);
     super.resetStatistics();
-  }
-
-  override extendedStatistics(): readonly ExtendedStatistic[] {
-    return [...basicExtended(this.statistics()), ...queueBasics(this.rxQueues, this.txQueues)];
   }
 
   protected makeRxQueue(index: number, configuration: RxQueueConfiguration): { queue: TapQueue; descriptors: number } {
