@@ -17,6 +17,7 @@ import {
   MBUF_SEGMENTS,
   ONE_SEGMENT_ONE_OWNER,
 } from './mbuf-layout.ts';
+import { plainFour } from './mempool-steps.kernel.ts';
 import {
   CACHE_ITEMS,
   CACHE_LENGTH,
@@ -125,18 +126,6 @@ export function packetFree(packet: u32, lcore: u32): void {
     giveOne(mbuf, lcore);
     mbuf = next;
   }
-}
-
-/** How a packet differs from one segment with one owner, out of `pool`. */
-function difference(packet: u32, pool: u32): u32 {
-  return (ld32(packet + MBUF_SEGMENTS) ^ ONE_SEGMENT_ONE_OWNER) | (ld32(packet + MBUF_POOL) ^ pool);
-}
-
-/** 0 when the four packets whose handles are at `from` are single segments with one owner, out of `pool`. */
-function plainFour(from: u32, pool: u32): u32 {
-  return (
-    difference(ld32(from), pool) | difference(ld32(from + 4), pool) | difference(ld32(from + 8), pool) | difference(ld32(from + 12), pool)
-  );
 }
 
 /** Gives `count` packets back, whose handles are at `from`. */

@@ -44,21 +44,22 @@ export function countGroupAddress(queue: u32, data: u32): void {
   else count(queue + Q_MULTICAST, 1);
 }
 
-/** 1 when one of the four packets whose handles are at `from` is multicast or broadcast. */
-function groupAmongFour(from: u32): u32 {
-  const first: u32 = ldu32(ld32(ld32(from) + MBUF_DATA)) | ldu32(ld32(ld32(from + 4) + MBUF_DATA));
-  return (first | ldu32(ld32(ld32(from + 8) + MBUF_DATA)) | ldu32(ld32(ld32(from + 12) + MBUF_DATA))) & 1;
-}
-
-/** How the length of any of four packets differs from `length`. */
-function otherLength(from: u32, length: u32): u32 {
-  const first: u32 = (ld32(ld32(from) + MBUF_LENGTH) ^ length) | (ld32(ld32(from + 4) + MBUF_LENGTH) ^ length);
-  return first | (ld32(ld32(from + 8) + MBUF_LENGTH) ^ length) | (ld32(ld32(from + 12) + MBUF_LENGTH) ^ length);
+/** 0 when four packets have the same length and, with `groups`, none of them is multicast or broadcast. */
+function unlike(from: u32, length: u32, groups: u32): u32 {
+  const packet0: u32 = ld32(from);
+  const packet1: u32 = ld32(from + 4);
+  const packet2: u32 = ld32(from + 8);
+  const packet3: u32 = ld32(from + 12);
+  const first: u32 = (ld32(packet0 + MBUF_LENGTH) ^ length) | (ld32(packet1 + MBUF_LENGTH) ^ length);
+  const lengths: u32 = first | (ld32(packet2 + MBUF_LENGTH) ^ length) | (ld32(packet3 + MBUF_LENGTH) ^ length);
+  if (groups === 0) return lengths;
+  const front: u32 = ldu32(ld32(packet0 + MBUF_DATA)) | ldu32(ld32(packet1 + MBUF_DATA));
+  return lengths | ((front | ldu32(ld32(packet2 + MBUF_DATA)) | ldu32(ld32(packet3 + MBUF_DATA))) & 1);
 }
 
 /**
  * Counts at least one packet, whose handles are at `from`.
- * @param groups 0: nothing looks into packets, and multicast and broadcast are not counted
+ * @param groups 0: none is multicast or broadcast, or nobody looks into packets to count those
  */
 export function countPackets(queue: u32, from: u32, packets: u32, groups: u32): void {
   let bytes: u32 = 0;
@@ -68,7 +69,7 @@ export function countPackets(queue: u32, from: u32, packets: u32, groups: u32): 
   while (index < packets) {
     const place: u32 = from + (index << 2);
     // the usual case: four of the length of those before, for one host
-    if (index + 4 <= packets && otherLength(place, runLength) === 0 && (groups === 0 || groupAmongFour(place) === 0)) {
+    if (index + 4 <= packets && unlike(place, runLength, groups) === 0) {
       run += 4;
       index += 4;
       continue;

@@ -9,50 +9,11 @@
  * 11.2 against 13.4.
  * @module
  */
-import { clearWords, gatherWords, ld32, ldu16, st16, st32 } from '../memory/access.ts';
-import {
-  MBUF_BUFFER,
-  MBUF_DATA,
-  MBUF_FLAGS,
-  MBUF_HEADROOM,
-  MBUF_LENGTH,
-  MBUF_PORT,
-  MBUF_SEGMENTS,
-  MBUF_SEGMENT_LENGTH,
-  MBUF_WORK,
-  ONE_SEGMENT_ONE_OWNER,
-} from '../memory/mbuf-layout.ts';
+import { ld32, ldu16, st16, st32 } from '../memory/access.ts';
+import { MBUF_BUFFER, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
+import { takeFour } from './driver-steps.kernel.ts';
 import { SHADOW_BYTES } from './queue-layout.ts';
-
-/** Upper half of a shadow's second word: a packet in one descriptor. */
-export const ONE_DESCRIPTOR: u32 = 0x10000;
-const COUNT_MASK: u32 = 0xffff0000;
-
-/** 0 when a packet is one segment with one owner, without work, not too long, with room for its header, which is zero as it should be. */
-function unfit(packet: u32, header: u32, limit: u32): u32 {
-  const place: u32 = ld32(packet + MBUF_DATA) - header;
-  return (
-    (ld32(packet + MBUF_SEGMENTS) ^ ONE_SEGMENT_ONE_OWNER) |
-    (ld32(packet + MBUF_FLAGS) & MBUF_WORK) |
-    (((place - ld32(packet + MBUF_BUFFER)) | (limit - ld32(packet + MBUF_LENGTH))) & 0x80000000) |
-    (place & 3) |
-    ld32(place) |
-    ld32(place + 4) |
-    // num_buffers may be what the device wrote there (writeSentHeader)
-    (ld32(place + 8) & 0xfffeffff)
-  );
-}
-
-/** 0 when the four packets whose handles are at `from` can be sent as they are, each by one descriptor. The header has 12 bytes or more. */
-export function unfitFour(from: u32, header: u32, limit: u32): u32 {
-  return (
-    unfit(ld32(from), header, limit) |
-    unfit(ld32(from + 4), header, limit) |
-    unfit(ld32(from + 8), header, limit) |
-    unfit(ld32(from + 12), header, limit)
-  );
-}
 
 function buffers(mbuf: u32, header: u32): u32 {
   return ldu16(ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header + NET_HEADER_BUFFERS);
@@ -81,19 +42,6 @@ export function completePacket(packet: u32, length: u32, port: u32): void {
  */
 export function takeFours(shadow: u32, to: u32, most: u32): u32 {
   let taken: u32 = 0;
-  while (taken + 4 <= most) {
-    const entry: u32 = shadow + taken * SHADOW_BYTES;
-    const several: u32 =
-      (ld32(entry + 4) ^ ONE_DESCRIPTOR) |
-      (ld32(entry + SHADOW_BYTES + 4) ^ ONE_DESCRIPTOR) |
-      (ld32(entry + 2 * SHADOW_BYTES + 4) ^ ONE_DESCRIPTOR) |
-      (ld32(entry + 3 * SHADOW_BYTES + 4) ^ ONE_DESCRIPTOR);
-    if ((several & COUNT_MASK) !== 0) break;
-    if (ld32(entry) === 0 || ld32(entry + SHADOW_BYTES) === 0) break;
-    if (ld32(entry + 2 * SHADOW_BYTES) === 0 || ld32(entry + 3 * SHADOW_BYTES) === 0) break;
-    gatherWords(to + (taken << 2), entry);
-    clearWords(entry);
-    taken += 4;
-  }
+  while (taken + 4 <= most && takeFour(to + (taken << 2), shadow + taken * SHADOW_BYTES) !== 0) taken += 4;
   return taken;
 }

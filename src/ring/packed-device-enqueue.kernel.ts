@@ -187,8 +187,8 @@ export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     if (most > RUN) most = RUN;
     const placed: u32 = placeRun(queue, next, most, start, position);
     if (placed !== 0) {
-      copyRun(queue, next, placed);
-      countPackets(queue, next, placed, 1);
+      const groups: u32 = copyRun(queue, next, placed);
+      countPackets(queue, next, placed, groups);
       position = advance(position, placed, size);
       left -= placed;
       sent += placed;

@@ -7,7 +7,8 @@ import { clearWords, gatherWords, ld32, spreadWords, st32 } from '../memory/acce
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
-import { ONE_DESCRIPTOR, completePacket, mergedFour, unfitFour } from './driver-fours.kernel.ts';
+import { completePacket, mergedFour } from './driver-fours.kernel.ts';
+import { ONE_DESCRIPTOR, unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
 import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';

@@ -169,8 +169,8 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     const most: u32 = left < RUN ? left : RUN;
     const placed: u32 = placeRun(queue, from + (sent << 2), most, handled, own, mask);
     if (placed !== 0) {
-      copyRun(queue, from + (sent << 2), placed);
-      countPackets(queue, from + (sent << 2), placed, 1);
+      const groups: u32 = copyRun(queue, from + (sent << 2), placed);
+      countPackets(queue, from + (sent << 2), placed, groups);
       sent += placed;
       own = (own + placed) & 0xffff;
       handled = (handled + placed) & 0xffff;
