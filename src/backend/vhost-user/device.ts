@@ -37,7 +37,7 @@ import {
 } from './messages.ts';
 
 /** How often faults are looked for. */
-const FAULT_MILLISECONDS = 100;
+const FAULT_MILLISECONDS = 500;
 
 export interface VhostUserDeviceOptions extends Pick<DeviceRingsOptions, 'name' | 'queue' | 'gracePeriod' | 'onLink' | 'onQueueState'> {
   readonly arena: Arena;
