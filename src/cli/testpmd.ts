@@ -65,7 +65,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     cleanup,
   );
   // what comes later, and is asked for by what comes first
-  const later: { session?: Session; mempool?: Mempool } = {};
+  const later: { session?: Session; mempool?: Mempool; status: number } = { status: 0 };
   const pool = (): Mempool => {
     if (later.mempool === undefined) throw new Error('the mbuf pool is made before forwarding starts');
     return later.mempool;
@@ -77,6 +77,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     print: say,
     onFailure: (error) => {
       warn(error.message);
+      later.status = 1;
       later.session?.interrupt();
     },
   });
@@ -129,7 +130,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
   const { input = process.stdin } = hooks;
   if (options.interactive) await runShell(running, { input, output: process.stdout });
   else await runNonInteractive(running, input);
-  return 0;
+  return later.status;
 }
 
 /** The addresses of --eth-peers-configfile, or the exit status after an error. */

@@ -164,7 +164,16 @@ describe.skipIf(WHY !== undefined)('a capture of a running port', () => {
     );
     await theirs.command('stop');
     await ours.command('stop');
-    expect(await ours.command('show capture')).toMatch(/Captured: 4000 .*\n *Dropped: 0 /);
+    // counted are those in the file, which the main thread writes a little later
+    let shown = '';
+    await until(
+      5000,
+      () => `4000 packets in the file\n${shown}`,
+      async () => {
+        shown = await ours.command('show capture');
+        return /Captured: 4000 .*\n *Dropped: 0 /.test(shown);
+      },
+    );
     expect(await ours.command('capture stop port 0')).toContain(`Port 0: 2000 packets captured to ${rx}`);
     const { rxPackets, txPackets } = await ours.statistics();
     expect([rxPackets, txPackets]).toEqual([2000, 2000]);

@@ -266,7 +266,7 @@ export class DeviceRings {
     vring.error = fd;
   }
 
-  async setEnabled(ring: number, enabled: boolean): Promise<void> {
+  async setEnabled(ring: number, enabled: boolean, answered: boolean): Promise<void> {
     const vring = this.#at(ring);
     const before = vring.enabled;
     if (!enabled && before) await this.#stop([vring]);
@@ -275,7 +275,9 @@ export class DeviceRings {
     this.#update(vring);
     this.#options.onQueueState(ring, enabled);
     // the answer, where one is asked for, says that no lcore still discards what comes; one that sleeps looks at the ring
-    if (enabled && !before && (ring & 1) === 1) await this.#options.gracePeriod();
+    if (!enabled || before || (ring & 1) === 0) return;
+    const passed = this.#options.gracePeriod();
+    if (answered) await passed;
   }
 
   /** A translation comes or goes. Rings whose parts are concerned stop until they are found again. */

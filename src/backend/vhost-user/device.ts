@@ -343,7 +343,7 @@ export class VhostUserDevice {
       }
       case REQUEST.SET_VRING_ENABLE: {
         const { ring, value } = vringState(payload);
-        await this.#rings.setEnabled(ring, value !== 0);
+        await this.#rings.setEnabled(ring, value !== 0, message.needReply);
         return false;
       }
       case REQUEST.SET_BACKEND_REQ_FD: {
