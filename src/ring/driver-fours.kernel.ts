@@ -4,9 +4,7 @@
  *
  * The ring of free descriptors (packed: of buffer ids) then always counts up: what is at a place of it is the place. What does not come
  * in fours, or is not as it should be, is left to the loops that go packet by packet. One test for four, and what is known of the whole
- * burst looked up once, is what this is for. Measured on Zen 4 by bench/kernels.ts, 64 B, both ends in one thread, ns a packet: sending
- * 9.0 against 13.0, receiving 7.2 against 15.9 on packed rings without a look into packets (11.0 with one); split rings 10.8 against 13.5,
- * 11.2 against 13.4.
+ * burst looked up once, is what this is for; docs/performance.md says what it gained. Single steps are in driver-steps.kernel.ts.
  * @module
  */
 import { ld32, ldu16, st16, st32 } from '../memory/access.ts';
