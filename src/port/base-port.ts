@@ -4,7 +4,7 @@
  * @module
  */
 import type { MacAddress } from '../net/mac-address.ts';
-import { Q_LCORE, Q_STATE, Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
+import { ALL_DESCRIPTORS, Q_LCORE, Q_STATE, Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
@@ -36,8 +36,6 @@ interface OwnedQueue<Queue extends QueueState> {
   functions: QueueFunctions | undefined;
 }
 
-/** More than any ring has. */
-const ALL_DESCRIPTORS = 0x10000;
 /**
  * How often queues are looked at for errors that a kernel found. A look takes the main thread 0.15 ms, which an lcore on the same CPU loses:
  * at 100 ms that alone was the p99.9 of a round trip.

@@ -5,11 +5,7 @@
  */
 import { clearWords, gatherWords, ld32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_FLAGS, MBUF_LENGTH, MBUF_SEGMENTS, MBUF_WORK, ONE_SEGMENT_ONE_OWNER } from '../memory/mbuf-layout.ts';
-import { SHADOW_BYTES } from './queue-layout.ts';
-
-/** Upper half of a shadow's second word: a packet in one descriptor. */
-export const ONE_DESCRIPTOR: u32 = 0x10000;
-const COUNT_MASK: u32 = 0xffff0000;
+import { ONE_DESCRIPTOR, SHADOW_BYTES, SHADOW_COUNT_MASK, SHADOW_MBUF, SHADOW_NEXT } from './queue-layout.ts';
 
 /** 0 when a packet is one segment with one owner, without work, not too long, with room for its header, which is zero as it should be. */
 function unfit(packet: u32, header: u32, limit: u32): u32 {
@@ -38,7 +34,7 @@ export function unfitFour(from: u32, header: u32, limit: u32): u32 {
 
 /** 0 when there is a packet of one descriptor in a shadow. */
 function several(shadow: u32): u32 {
-  return ((ld32(shadow + 4) ^ ONE_DESCRIPTOR) & COUNT_MASK) | (ld32(shadow) === 0 ? 1 : 0);
+  return ((ld32(shadow + SHADOW_NEXT) ^ ONE_DESCRIPTOR) & SHADOW_COUNT_MASK) | (ld32(shadow + SHADOW_MBUF) === 0 ? 1 : 0);
 }
 
 /**

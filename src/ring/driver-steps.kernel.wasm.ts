@@ -2,9 +2,7 @@
 // has the same word of each. Only asc reads this file.
 import { ld32 } from '../memory/access';
 import { MBUF_NEXT, MBUF_WORK, ONE_SEGMENT_ONE_OWNER } from '../memory/mbuf-layout';
-
-export const ONE_DESCRIPTOR: u32 = 0x10000;
-const COUNT_MASK: u32 = 0xffff0000;
+import { ONE_DESCRIPTOR, SHADOW_COUNT_MASK } from './queue-layout';
 
 // @ts-ignore: decorator
 @inline
@@ -47,7 +45,7 @@ export function takeFour(to: u32, shadow: u32): u32 {
   const back: v128 = v128.load(shadow, 16);
   const packets: v128 = v128.shuffle<u32>(front, back, 0, 2, 4, 6);
   const several: v128 = v128.xor(v128.shuffle<u32>(front, back, 1, 3, 5, 7), i32x4.splat(ONE_DESCRIPTOR));
-  if (v128.any_true(v128.and(several, i32x4.splat(COUNT_MASK))) || !i32x4.all_true(packets)) return 0;
+  if (v128.any_true(v128.and(several, i32x4.splat(SHADOW_COUNT_MASK))) || !i32x4.all_true(packets)) return 0;
   v128.store(to, packets);
   v128.store(shadow, i32x4.splat(0));
   v128.store(shadow, i32x4.splat(0), 16);

@@ -8,11 +8,12 @@ import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mb
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
 import { completePacket, mergedFour } from './driver-fours.kernel.ts';
-import { ONE_DESCRIPTOR, unfitFour } from './driver-steps.kernel.ts';
+import { unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
 import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
+  ONE_DESCRIPTOR,
   QUEUE_MERGEABLE,
   QUEUE_VECTORIZED,
   Q_ADDRESS_HIGH,

@@ -178,6 +178,12 @@ export const SHADOW_MBUF: u32 = 0;
 export const SHADOW_NEXT: u32 = 4;
 export const SHADOW_COUNT: u32 = 6;
 export const SHADOW_BYTES: u32 = 8;
+/** SHADOW_NEXT and SHADOW_COUNT in one word, of a packet in one descriptor, and the half of it that is the count. */
+export const ONE_DESCRIPTOR: u32 = 0x10000;
+export const SHADOW_COUNT_MASK: u32 = 0xffff0000;
+
+/** More than any ring has: asked for so much room, a transmit queue takes back all that was sent. */
+export const ALL_DESCRIPTORS: u32 = 0x10000;
 
 /**
  * A descriptor's own published memory: the header of a packet without headroom for one, and a table of indirect descriptors. A multiple

@@ -9,9 +9,10 @@ import { clearWords, gatherWords, ld32, ldu32, spreadWords, stu32 } from '../mem
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { completePacket, mergedFour } from './driver-fours.kernel.ts';
-import { ONE_DESCRIPTOR, unfitFour } from './driver-steps.kernel.ts';
+import { unfitFour } from './driver-steps.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
+  ONE_DESCRIPTOR,
   QUEUE_MERGEABLE,
   Q_ADDRESS_HIGH,
   Q_AVAILABLE,

@@ -6,10 +6,8 @@
  * before they are due.
  * @module
  */
+import { ALL_DESCRIPTORS } from '../../ring/queue-layout.ts';
 import type { EngineStream, ForwardingEngine } from './engine.ts';
-
-/** More than any ring has. */
-const ALL_DESCRIPTORS = 0x10000;
 
 /** Makes and sends what is due of a burst, or as much of it as there is room for; waits for room for 32 packets, or for all of it. */
 export function sendGenerated(stream: EngineStream, afterwards?: (stream: EngineStream, count: number) => void): void {
