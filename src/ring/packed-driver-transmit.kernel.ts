@@ -221,7 +221,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
       break;
     }
     const descriptor: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
-    const id: u32 = ld16(ring + (head << 1));
+    let id: u32 = ld16(ring + (head << 1));
     let flags: u32 = availableFlags(position);
     let descriptors: u32 = 1;
     if (
@@ -252,6 +252,8 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
         st32(queue + Q_FREE, free);
         free = packedDriverReclaim(queue);
         if (needed > free) break;
+        // with no id left, the next one is what has just come back
+        id = ld16(ring + (head << 1));
       }
       descriptors = writeList(queue, packet, header, id, position, size, indirect);
       flags |= indirect !== 0 ? DESCRIPTOR_F_INDIRECT : descriptors > 1 ? DESCRIPTOR_F_NEXT : 0;

@@ -237,7 +237,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   for (; sent < packets; sent++) {
     const packet: u32 = ld32(from + (sent << 2));
     const length: u32 = ld32(packet + MBUF_LENGTH);
-    const descriptor: u32 = ld16(ring + ((head & mask) << 1));
+    let descriptor: u32 = ld16(ring + ((head & mask) << 1));
     const data: u32 = ld32(packet + MBUF_DATA);
     const work: u32 = ld32(packet + MBUF_FLAGS) & MBUF_WORK;
     if ((work & unable) !== 0) {
@@ -278,6 +278,8 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
         st32(queue + Q_FREE, free);
         free = splitDriverReclaim(queue);
         if (needed > free) break;
+        // with no descriptor left, the next one is what has just come back
+        descriptor = ld16(ring + ((head & mask) << 1));
       }
       st32(queue + Q_FREE_HEAD, head);
       const used: u32 = writeChain(queue, packet, header, mask, indirect);

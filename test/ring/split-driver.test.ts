@@ -301,6 +301,20 @@ describe.each(TARGETS)('transmitting as a driver on %s', (target) => {
     expect(pool.free()).toBe(508);
   });
 
+  it('names the descriptors that came back in the middle of a burst', () => {
+    const pool = bench.pool();
+    const { driver, device } = bench.pair({ size: 4, devicePool: bench.pool() });
+    const long = [1, 2].map((seed) => bench.packet(pool, frame(90, seed), { segments: [45] }) ?? 0);
+    transmit(driver, packets(pool, 2));
+    expect(bench.take(bench.kernels.splitDeviceDequeue, device.offset, 8)).toHaveLength(2);
+    // the other way round than they were sent
+    for (const [at, id] of [1, 0].entries()) use(bench, driver, at, id, 0);
+    expect(transmit(driver, long)).toBe(2);
+    expect(Array.from({ length: 2 }, (_, at) => availableEntry(bench, driver, 2 + at))).toEqual([2, 1]);
+    expect(bench.take(bench.kernels.splitDeviceDequeue, device.offset, 8)).toEqual([frame(90, 1), frame(90, 2)]);
+    expect([driver.error, device.error]).toEqual([0, 0]);
+  });
+
   it('takes a batch back of which the device wrote the last element only, when in order', () => {
     // virtio 1.2, 2.7.9: "the device ... write[s] out only a single used ring entry with the id corresponding to the head entry of the last buffer"
     const pool = bench.pool();
