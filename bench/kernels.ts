@@ -117,8 +117,8 @@ for (const [name, features] of PATHS.filter(([path]) => values.path === undefine
   measure(
     [
       ['make', make(pool, 0)],
-      ['driver-tx', (from) => kernels.driverTransmit(transmit.driver.offset, from, BURST)],
-      ['device-rx', (to) => kernels.deviceDequeue(transmit.device.offset, to, BURST)],
+      ['driver-tx', (from) => kernels.virtqueueTransmit(transmit.driver.offset, from, BURST)],
+      ['device-rx', (to) => kernels.virtqueueReceive(transmit.device.offset, to, BURST)],
       ['free', free],
     ],
     handles,
@@ -128,8 +128,8 @@ for (const [name, features] of PATHS.filter(([path]) => values.path === undefine
   measure(
     [
       ['make', make(devicePool, 0)],
-      ['device-tx', (from) => kernels.deviceEnqueue(receive.device.offset, from, BURST)],
-      ['driver-rx', (to) => kernels.driverReceive(receive.driver.offset, to, BURST)],
+      ['device-tx', (from) => kernels.virtqueueTransmit(receive.device.offset, from, BURST)],
+      ['driver-rx', (to) => kernels.virtqueueReceive(receive.driver.offset, to, BURST)],
       ['free', free],
     ],
     handles,

@@ -34,14 +34,12 @@ export { splitDriverReceive, splitDriverRefill } from './ring/split-driver-recei
 export { splitDriverReclaim, splitDriverTransmit } from './ring/split-driver-transmit.kernel';
 export {
   deviceArm,
-  deviceDequeue,
   deviceDisarm,
-  deviceEnqueue,
   driverArm,
   driverDisarm,
-  driverReceive,
   driverReclaim,
   driverRefill,
-  driverTransmit,
+  virtqueueReceive,
+  virtqueueTransmit,
 } from './ring/virtqueue.kernel';
 export { xdpReceive, xdpRoom, xdpTransmit } from './ring/xdp-queue.kernel';

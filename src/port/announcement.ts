@@ -47,7 +47,7 @@ export function sendWhileStopped({ arena, main }: PortContext, queue: QueueState
     u8.copyWithin(copy, queue.offset, queue.offset + Q_BYTES_TOTAL);
     u32[(copy + Q_STATE) >>> 2] = QUEUE_RUNNING;
     u32[(copy + Q_LCORE) >>> 2] = MAIN_LCORE_SLOT;
-    const sent = kernels.driverTransmit(copy, handle, 1) === 1;
+    const sent = kernels.virtqueueTransmit(copy, handle, 1) === 1;
     if (u32[(copy + Q_NOTIFY) >>> 2] !== 0) makeNotifier(arena.views, copy)();
     u8.copyWithin(queue.offset, copy, copy + Q_BYTES_TOTAL);
     queue.set(Q_STATE, state);

@@ -75,15 +75,13 @@ export interface Kernels {
   readonly packedDeviceEnqueue: BurstKernel;
   readonly packedDeviceArm: (queue: number) => number;
   readonly packedDeviceDisarm: (queue: number) => void;
-  /** Of virtqueues of either format. */
-  readonly driverTransmit: BurstKernel;
-  readonly driverReceive: BurstKernel;
+  /** Of virtqueues of either format, the first two of either end. */
+  readonly virtqueueReceive: BurstKernel;
+  readonly virtqueueTransmit: BurstKernel;
   readonly driverReclaim: (queue: number) => number;
   readonly driverRefill: (queue: number, lcore: number) => number;
   readonly driverArm: (queue: number) => number;
   readonly driverDisarm: (queue: number) => void;
-  readonly deviceDequeue: BurstKernel;
-  readonly deviceEnqueue: BurstKernel;
   readonly deviceArm: (queue: number) => number;
   readonly deviceDisarm: (queue: number) => void;
   readonly nullReceive: BurstKernel;

@@ -149,6 +149,9 @@ export const QUEUE_INDIRECT: u32 = 16;
 /** Not negotiated: the queue takes the vectorized path (src/port/virtio-path.ts). */
 export const QUEUE_VECTORIZED: u32 = 32;
 
+/** The device's side of a virtqueue; else the driver's. */
+export const QUEUE_DEVICE: u32 = 64;
+
 /** The other side's index ran further ahead than the ring is long. */
 export const QUEUE_ERROR_INDEX: u32 = 1;
 /** A descriptor number outside the ring, or one that is not outstanding. */

@@ -43,6 +43,7 @@ import {
   Q_WAITING,
   Q_WAKE_FD,
   NO_LENGTH_LIMIT,
+  QUEUE_DEVICE,
   QUEUE_EVENT_IDX,
   QUEUE_PACKED,
   QUEUE_STOPPED,
@@ -398,6 +399,7 @@ export class DeviceQueue extends QueueState {
     }
     this.set(Q_SCRATCH, this.#scratch);
     this.set(Q_POOL, options.pool ?? 0);
+    this.set(Q_FEATURES, QUEUE_DEVICE);
   }
 
   setPool(pool: number): void {
@@ -437,7 +439,7 @@ export class DeviceQueue extends QueueState {
     this.set(Q_DESCRIPTORS, ring.descriptors);
     this.set(Q_AVAILABLE, ring.available);
     this.set(Q_USED, ring.used);
-    this.set(Q_FEATURES, ring.features);
+    this.set(Q_FEATURES, ring.features | QUEUE_DEVICE);
     this.set(Q_HEADER, ring.headerBytes);
     this.set(Q_OFFLOADS, ring.offloads ?? 0);
     this.set(Q_LENGTH_LIMIT, ring.lengthLimit ?? NO_LENGTH_LIMIT);

@@ -251,7 +251,9 @@ describe('a port whose device has a control queue', () => {
     const { port, model } = made;
     const device = deviceEnd(bench, model, 1);
     expect([1414, 1415, 1900, 60].map((length) => bench.offer(port, length))).toEqual([true, true, true, true]);
-    expect(bench.bench.take(bench.context.main.kernels.deviceDequeue, device.offset, 32).map(({ length }) => length)).toEqual([1414, 60]);
+    expect(bench.bench.take(bench.context.main.kernels.virtqueueReceive, device.offset, 32).map(({ length }) => length)).toEqual([
+      1414, 60,
+    ]);
     device.close();
     expect(port.statistics()).toMatchObject({ txPackets: 2, txErrors: 2 });
     expect(port.extendedStatistics()).toContainEqual({ name: 'tx_q0_oversize_packets', value: 2 });

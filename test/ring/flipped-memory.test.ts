@@ -139,11 +139,11 @@ describe.each(TARGETS)('memory that changes under the kernels on %s', (target) =
         while (performance.now() < end || seen.size === 0) {
           for (let round = 0; round < 50; round++) {
             if (direction === 'transmit') {
-              give(kernels.driverTransmit, driver.offset);
-              take(kernels.deviceDequeue, device.offset);
+              give(kernels.virtqueueTransmit, driver.offset);
+              take(kernels.virtqueueReceive, device.offset);
             } else {
-              take(kernels.driverReceive, driver.offset);
-              give(kernels.deviceEnqueue, device.offset);
+              take(kernels.virtqueueReceive, driver.offset);
+              give(kernels.virtqueueTransmit, device.offset);
             }
             renew(driver);
             renew(device);

@@ -63,7 +63,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
   const put = ({ device }: Pair, frames: readonly Buffer[]): void => {
     expect(
       bench.send(
-        bench.kernels.deviceEnqueue,
+        bench.kernels.virtqueueTransmit,
         device.offset,
         frames.map((bytes) => packet(bytes, bytes.length > 2000 ? [1500] : [])),
       ),
@@ -78,10 +78,10 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     for (let round = 0; round < 40; round++) {
       const sent = frames(burst);
       const handles = sent.map((bytes) => packet(bytes));
-      expect(bench.send(bench.kernels.driverTransmit, transmit.driver.offset, handles)).toBe(burst);
-      expect(bench.take(bench.kernels.deviceDequeue, transmit.device.offset, burst)).toEqual(sent);
+      expect(bench.send(bench.kernels.virtqueueTransmit, transmit.driver.offset, handles)).toBe(burst);
+      expect(bench.take(bench.kernels.virtqueueReceive, transmit.device.offset, burst)).toEqual(sent);
       put(receive, sent);
-      expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, burst)).toEqual(sent);
+      expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, burst)).toEqual(sent);
     }
     const bytes = 40 * frames(burst).reduce((sum, { length }) => sum + length, 0);
     for (const { driver } of [transmit, receive]) {
@@ -98,8 +98,8 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     for (let round = 0; round < 10; round++) {
       const sent = [...frames(5), long, ...frames(6), long, ...frames(4)];
       const handles = sent.map((bytes) => packet(bytes, bytes === long ? [100, 300] : []));
-      expect(bench.send(bench.kernels.driverTransmit, driver.offset, handles)).toBe(17);
-      expect(bench.take(bench.kernels.deviceDequeue, device.offset, 32)).toEqual(sent);
+      expect(bench.send(bench.kernels.virtqueueTransmit, driver.offset, handles)).toBe(17);
+      expect(bench.take(bench.kernels.virtqueueReceive, device.offset, 32)).toEqual(sent);
     }
     expect(bench.kernels.driverReclaim(driver.offset)).toBe(32);
     expect(counter(driver, Q_PACKETS)).toBe(170);
@@ -110,12 +110,12 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     fill(receive);
     const group = frames(6).map((bytes, index) => Buffer.from(bytes).fill(index % 2, 0, 1));
     bench.send(
-      bench.kernels.driverTransmit,
+      bench.kernels.virtqueueTransmit,
       transmit.driver.offset,
       group.map((bytes) => packet(bytes)),
     );
     put(receive, group);
-    expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, 6)).toHaveLength(6);
+    expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 6)).toHaveLength(6);
     const counted = (features & QUEUE_VECTORIZED) === 0 ? 3 : 0;
     for (const { driver } of [transmit, receive]) expect(counter(driver, Q_MULTICAST)).toBe(counted);
   });
@@ -124,7 +124,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const receive = pair(16);
     fill(receive);
     put(receive, frames(4));
-    expect(bench.kernels.driverReceive(receive.driver.offset, bench.handles, 4)).toBe(4);
+    expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 4)).toBe(4);
     expect(bench.listed(4).map((handle) => bench.ld16(handle + MBUF_PORT))).toEqual([3, 3, 3, 3]);
     bench.kernels.packetsFree(bench.handles, 4, 0);
   });
@@ -147,7 +147,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const sent = frames(4);
     put(receive, sent);
     bench.st32(lengthAt(receive, 2), length);
-    expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, 32)).toEqual(sent.slice(0, 2));
+    expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toEqual(sent.slice(0, 2));
     expect(receive.driver.error).toBe(QUEUE_ERROR_LENGTH);
   });
 
@@ -157,7 +157,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const sent = frames(4);
     put(receive, sent);
     putId(receive, 2, 64);
-    expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, 32)).toEqual(sent.slice(0, 2));
+    expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toEqual(sent.slice(0, 2));
     expect(receive.driver.error).toBe(QUEUE_ERROR_ID);
   });
 
@@ -167,7 +167,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const sent = frames(4);
     put(receive, sent);
     bench.st32(lengthAt(receive, 2), 12 + 13);
-    expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, 32)).toEqual([sent[0], sent[1], sent[3]]);
+    expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toEqual([sent[0], sent[1], sent[3]]);
     expect(counter(receive.driver, Q_ERRORS)).toBe(1);
   });
 
@@ -177,7 +177,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const sent = [...frames(5), frame(3000), ...frames(6)];
     put(receive, sent);
     const expected = (features & QUEUE_MERGEABLE) !== 0 ? sent : sent.filter(({ length }) => length !== 3000);
-    expect(bench.take(bench.kernels.driverReceive, receive.driver.offset, 32)).toEqual(expected);
+    expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toEqual(expected);
   });
 
   it('take buffers whose used descriptors or elements the device left out one by one', () => {
@@ -188,7 +188,7 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     bench.st32(lengthAt(receive, 0), 12 + 60);
     putId(receive, 0, 5);
     if (!packed) bench.st16(receive.driver.used + 2, 6);
-    expect(bench.kernels.driverReceive(receive.driver.offset, bench.handles, 32)).toBe(6);
+    expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32)).toBe(6);
     bench.kernels.packetsFree(bench.handles, 6, 0);
     expect(receive.driver.error).toBe(0);
     expect(receive.driver.get(Q_FREE)).toBe(free + 6);
@@ -202,20 +202,20 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     const sent = frames(4);
     expect(
       bench.send(
-        bench.kernels.driverTransmit,
+        bench.kernels.virtqueueTransmit,
         transmit.driver.offset,
         sent.map((bytes) => packet(bytes)),
       ),
     ).toBe(4);
     bench.st32(transmit.driver.descriptors + 2 * 16 + field, value);
-    expect(bench.take(bench.kernels.deviceDequeue, transmit.device.offset, 32)).toEqual(sent.slice(0, 2));
+    expect(bench.take(bench.kernels.virtqueueReceive, transmit.device.offset, 32)).toEqual(sent.slice(0, 2));
     expect(transmit.device.error).toBe(error);
     const receive = pair(16);
     fill(receive);
     bench.st32(receive.driver.descriptors + 2 * 16 + field, value);
     expect(
       bench.send(
-        bench.kernels.deviceEnqueue,
+        bench.kernels.virtqueueTransmit,
         receive.device.offset,
         sent.map((bytes) => packet(bytes)),
       ),

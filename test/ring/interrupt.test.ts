@@ -26,16 +26,16 @@ function ends(side: (typeof sides)[number], { driver, device }: Pair, kernels: K
     ? {
         receiver: driver,
         sender: device,
-        receive: kernels.driverReceive,
-        send: kernels.deviceEnqueue,
+        receive: kernels.virtqueueReceive,
+        send: kernels.virtqueueTransmit,
         arm: kernels.driverArm,
         disarm: kernels.driverDisarm,
       }
     : {
         receiver: device,
         sender: driver,
-        receive: kernels.deviceDequeue,
-        send: kernels.driverTransmit,
+        receive: kernels.virtqueueReceive,
+        send: kernels.virtqueueTransmit,
         arm: kernels.deviceArm,
         disarm: kernels.deviceDisarm,
       };

@@ -69,8 +69,8 @@ describe.each(CASES)('packets beyond the MTU, ring features $features on $target
     using bench = new RingBench(target);
     const [pool, devicePool] = [bench.pool(), bench.pool()];
     const { driver, device } = bench.pair({ features, offloads: TSO, lengthLimit: LIMIT, devicePool });
-    expect(bench.send(bench.kernels.driverTransmit, driver.offset, make(bench, pool))).toBe(PACKETS.length);
-    expect(bench.take(bench.kernels.deviceDequeue, device.offset, 32)).toEqual(PASSING);
+    expect(bench.send(bench.kernels.virtqueueTransmit, driver.offset, make(bench, pool))).toBe(PACKETS.length);
+    expect(bench.take(bench.kernels.virtqueueReceive, device.offset, 32)).toEqual(PASSING);
     expect([Q_PACKETS, Q_ERRORS, Q_OVERSIZE].map((field) => counter(driver, field))).toEqual([PASSING.length, LOST, LOST]);
   });
 
@@ -79,8 +79,8 @@ describe.each(CASES)('packets beyond the MTU, ring features $features on $target
     const [pool, devicePool] = [bench.pool(), bench.pool()];
     const { driver, device } = bench.pair({ features, offloads: TSO, lengthLimit: LIMIT, pool });
     while (bench.kernels.driverRefill(driver.offset, 0) !== 0);
-    expect(bench.send(bench.kernels.deviceEnqueue, device.offset, make(bench, devicePool))).toBe(PACKETS.length);
-    expect(bench.take(bench.kernels.driverReceive, driver.offset, 32)).toEqual(PASSING);
+    expect(bench.send(bench.kernels.virtqueueTransmit, device.offset, make(bench, devicePool))).toBe(PACKETS.length);
+    expect(bench.take(bench.kernels.virtqueueReceive, driver.offset, 32)).toEqual(PASSING);
     expect([Q_PACKETS, Q_DROPPED, Q_OVERSIZE].map((field) => counter(device, field))).toEqual([PASSING.length, LOST, LOST]);
   });
 
@@ -88,8 +88,8 @@ describe.each(CASES)('packets beyond the MTU, ring features $features on $target
     using bench = new RingBench(target);
     const [pool, devicePool] = [bench.pool(), bench.pool()];
     const { driver, device } = bench.pair({ features, offloads: TSO, devicePool });
-    expect(bench.send(bench.kernels.driverTransmit, driver.offset, make(bench, pool))).toBe(PACKETS.length);
-    expect(bench.take(bench.kernels.deviceDequeue, device.offset, 32)).toEqual(PACKETS.map(({ bytes }) => bytes));
+    expect(bench.send(bench.kernels.virtqueueTransmit, driver.offset, make(bench, pool))).toBe(PACKETS.length);
+    expect(bench.take(bench.kernels.virtqueueReceive, device.offset, 32)).toEqual(PACKETS.map(({ bytes }) => bytes));
     expect(counter(driver, Q_OVERSIZE)).toBe(0);
   });
 });

@@ -280,18 +280,18 @@ describe.each(ENDS)('a driver and a device on %s, %s rings', (target, format) =>
           return made;
         };
         const drain = (count: number, lcore: number): void => {
-          for (const bytes of bench.take(kernels.deviceDequeue, port.transmit.device.offset, count, lcore))
+          for (const bytes of bench.take(kernels.virtqueueReceive, port.transmit.device.offset, count, lcore))
             expectSame(bytes, onTheWire.shift());
         };
         const take = (count: number, lcore: number): void => {
-          for (const bytes of bench.take(kernels.driverReceive, port.receive.driver.offset, count, lcore))
+          for (const bytes of bench.take(kernels.virtqueueReceive, port.receive.driver.offset, count, lcore))
             expectSame(bytes, toTheDriver.shift());
         };
         for (const step of steps) {
           if (step.kind === 'send') {
             const made = all(port.driverPool, step.packets);
             const taken = bench.send(
-              kernels.driverTransmit,
+              kernels.virtqueueTransmit,
               port.transmit.driver.offset,
               made.map(({ mbuf }) => mbuf),
             );
@@ -305,7 +305,7 @@ describe.each(ENDS)('a driver and a device on %s, %s rings', (target, format) =>
           } else if (step.kind === 'enqueue') {
             const made = all(port.devicePool, step.packets);
             const taken = bench.send(
-              kernels.deviceEnqueue,
+              kernels.virtqueueTransmit,
               port.receive.device.offset,
               made.map(({ mbuf }) => mbuf),
             );
@@ -374,7 +374,7 @@ describe.each(FORMATS)('both targets, %s rings', (format) => {
             const made = step.packets.flatMap((packet) => bench.packet(pool, frame(packet.length, seed++), packetShape(packet)) ?? []);
             bench.list(made);
             const taken = both(step.kind, (kernels) =>
-              (sends ? kernels.driverTransmit : kernels.deviceEnqueue)(queue, bench.handles, made.length),
+              (sends ? kernels.virtqueueTransmit : kernels.virtqueueTransmit)(queue, bench.handles, made.length),
             );
             for (const packet of made.slice(taken)) script.packetFree(packet, 0);
           } else if (step.kind === 'reclaim') {
@@ -383,7 +383,7 @@ describe.each(FORMATS)('both targets, %s rings', (format) => {
             const dequeues = step.kind === 'dequeue';
             const queue = dequeues ? port.transmit.device.offset : port.receive.driver.offset;
             const received = both(step.kind, (kernels) =>
-              (dequeues ? kernels.deviceDequeue : kernels.driverReceive)(queue, bench.handles, step.count),
+              (dequeues ? kernels.virtqueueReceive : kernels.virtqueueReceive)(queue, bench.handles, step.count),
             );
             both('free', (kernels) => {
               kernels.packetsFree(bench.handles, received, step.lcore);
@@ -453,7 +453,7 @@ describe.each(ENDS)('a hostile end on %s, %s rings', (target, format) => {
             const pool = honest === 'driver' ? port.driverPool : port.devicePool;
             const made = step.packets.flatMap((packet, seed) => bench.packet(pool, frame(packet.length, seed), packetShape(packet)) ?? []);
             const taken = bench.send(
-              honest === 'driver' ? kernels.driverTransmit : kernels.deviceEnqueue,
+              honest === 'driver' ? kernels.virtqueueTransmit : kernels.virtqueueTransmit,
               (honest === 'driver' ? driver : device).offset,
               made,
             );
@@ -463,7 +463,7 @@ describe.each(ENDS)('a hostile end on %s, %s rings', (target, format) => {
           } else if (!sends) {
             const queue = honest === 'driver' ? port.receive.driver : port.transmit.device;
             const received = bench.take(
-              honest === 'driver' ? kernels.driverReceive : kernels.deviceDequeue,
+              honest === 'driver' ? kernels.virtqueueReceive : kernels.virtqueueReceive,
               queue.offset,
               step.count,
               step.lcore,

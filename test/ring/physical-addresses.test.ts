@@ -47,8 +47,8 @@ describe.each(TARGETS)('a driver that tells physical addresses on %s', (target) 
       const shapes = [{}, { segments: [20, 10] }, { headroom: 0 }];
       for (const [index, bytes] of texts.entries()) {
         const packet = bench.packet(pool, bytes, shapes[index % shapes.length]) ?? 0;
-        expect(bench.send(bench.kernels.driverTransmit, driver.offset, [packet])).toBe(1);
-        received.push(...bench.take(bench.kernels.deviceDequeue, device.offset, 32));
+        expect(bench.send(bench.kernels.virtqueueTransmit, driver.offset, [packet])).toBe(1);
+        received.push(...bench.take(bench.kernels.virtqueueReceive, device.offset, 32));
       }
       expect(received).toHaveLength(texts.length);
       for (const [index, bytes] of texts.entries()) expect(received[index]?.equals(bytes), String(index)).toBe(true);

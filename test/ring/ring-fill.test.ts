@@ -21,10 +21,10 @@ describe.each(FEATURES)('buffers that wait, ring features %i', (more) => {
       expect(availableBuffers(arena.views, device)).toBe(size);
       const count = round % 7;
       const packets = Array.from({ length: count }, (_, index) => bench.packet(devicePool, frame(60, index)) ?? 0);
-      expect(bench.send(kernels.deviceEnqueue, device.offset, packets)).toBe(count);
+      expect(bench.send(kernels.virtqueueTransmit, device.offset, packets)).toBe(count);
       expect(usedBuffers(arena.views, driver)).toBe(count);
       expect(availableBuffers(arena.views, device)).toBe(size - count);
-      expect(bench.take(kernels.driverReceive, driver.offset, 32)).toHaveLength(count);
+      expect(bench.take(kernels.virtqueueReceive, driver.offset, 32)).toHaveLength(count);
       while (kernels.driverRefill(driver.offset, 0) !== 0) continue;
     }
   });
@@ -38,10 +38,10 @@ describe.each(FEATURES)('buffers that wait, ring features %i', (more) => {
       const packets = Array.from({ length: round % 5 }, (_, index) => {
         return bench.packet(pool, frame(60, index), index % 2 === 0 ? {} : { segments: [20, 20] }) ?? 0;
       });
-      expect(bench.send(kernels.driverTransmit, driver.offset, packets)).toBe(packets.length);
+      expect(bench.send(kernels.virtqueueTransmit, driver.offset, packets)).toBe(packets.length);
       expect(availableBuffers(arena.views, device)).toBe(packets.length);
       expect(usedBuffers(arena.views, driver)).toBe(0);
-      expect(bench.take(kernels.deviceDequeue, device.offset, 32)).toHaveLength(packets.length);
+      expect(bench.take(kernels.virtqueueReceive, device.offset, 32)).toHaveLength(packets.length);
       expect(availableBuffers(arena.views, device)).toBe(0);
       expect(usedBuffers(arena.views, driver)).toBe(packets.length);
       expect(kernels.driverReclaim(driver.offset)).toBe(size);

@@ -216,10 +216,10 @@ let idle = 0;
 function turn() {
   let work = answerMessage();
   if (running) {
-    const count = kernels.deviceDequeue(queues[1].offset, handles, 32);
+    const count = kernels.virtqueueReceive(queues[1].offset, handles, 32);
     if (count > 0) {
       work = true;
-      const sent = kernels.deviceEnqueue(queues[0].offset, handles, count);
+      const sent = kernels.virtqueueTransmit(queues[0].offset, handles, count);
       kernels.packetsFree(handles + 4 * sent, count - sent, 0);
     }
     interrupt();
