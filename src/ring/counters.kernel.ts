@@ -44,26 +44,6 @@ export function countGroupAddress(queue: u32, data: u32): void {
   else count(queue + Q_MULTICAST, 1);
 }
 
-/** Set when what is known of a run of packets is that some of them may be multicast or broadcast. */
-export const RUN_GROUPS: u32 = 1;
-/** Set when they are not all of one length. */
-export const RUN_LENGTHS: u32 = 2;
-
-/**
- * What is known of a run, for countRun().
- * @param words the first words of its packets, by OR; 0: nobody looks into packets
- * @param lengths how their lengths differ from the first one's, by OR
- */
-export function runFlags(words: u32, lengths: u32): u32 {
-  return (words & RUN_GROUPS) | (lengths !== 0 ? RUN_LENGTHS : 0);
-}
-
-/** The first words of four packets, by OR. */
-export function firstWords(from: u32): u32 {
-  const front: u32 = ldu32(ld32(ld32(from) + MBUF_DATA)) | ldu32(ld32(ld32(from + 4) + MBUF_DATA));
-  return front | ldu32(ld32(ld32(from + 8) + MBUF_DATA)) | ldu32(ld32(ld32(from + 12) + MBUF_DATA));
-}
-
 /** 0 when four packets have the same length and, with `groups`, none of them is multicast or broadcast. */
 function unlike(from: u32, length: u32, groups: u32): u32 {
   const packet0: u32 = ld32(from);
@@ -72,7 +52,9 @@ function unlike(from: u32, length: u32, groups: u32): u32 {
   const packet3: u32 = ld32(from + 12);
   const first: u32 = (ld32(packet0 + MBUF_LENGTH) ^ length) | (ld32(packet1 + MBUF_LENGTH) ^ length);
   const lengths: u32 = first | (ld32(packet2 + MBUF_LENGTH) ^ length) | (ld32(packet3 + MBUF_LENGTH) ^ length);
-  return groups === 0 ? lengths : lengths | (firstWords(from) & 1);
+  if (groups === 0) return lengths;
+  const front: u32 = ldu32(ld32(packet0 + MBUF_DATA)) | ldu32(ld32(packet1 + MBUF_DATA));
+  return lengths | ((front | ldu32(ld32(packet2 + MBUF_DATA)) | ldu32(ld32(packet3 + MBUF_DATA))) & 1);
 }
 
 /**
@@ -106,19 +88,4 @@ export function countPackets(queue: u32, from: u32, packets: u32, groups: u32): 
   }
   countSizes(queue, runLength, run);
   countBurst(queue, packets, bytes + runLength * run);
-}
-
-/**
- * Counts a run of at least one packet, whose handles are at `from`, that a kernel has gone through already. What it found is all there
- * is to add in the usual case: a second look at each took 1.2 ns a packet (Zen 4, 64 B).
- * @param flags RUN_* bits
- */
-export function countRun(queue: u32, from: u32, packets: u32, flags: u32): void {
-  if (flags !== 0) {
-    countPackets(queue, from, packets, flags & RUN_GROUPS);
-    return;
-  }
-  const length: u32 = ld32(ld32(from) + MBUF_LENGTH);
-  countSizes(queue, length, packets);
-  countBurst(queue, packets, length * packets);
 }

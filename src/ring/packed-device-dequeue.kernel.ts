@@ -3,13 +3,13 @@
  * driver are told in packed-device-ring.kernel.ts.
  * @module
  */
-import { copyPacket, ld32, ldu32, st16, st32, touch } from '../memory/access.ts';
+import { copyPacket, ld32, st16, st32, touch } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_FLAGS, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { RUN } from './copy-run.kernel.ts';
-import { count, countPackets, countRun, runFlags } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
 import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, SCRATCH_WORDS } from './device-fours.kernel.ts';
 import { findRun } from './device-runs.kernel.ts';
 import { ABSENT, KIND_MASK, availableFours, collectList, finishBurst, kindAt, putUsedWord, usedWord } from './packed-device-ring.kernel.ts';
@@ -113,7 +113,7 @@ function readAhead(queue: u32, position: u32, most: u32, header: u32, room: u32)
 
 /**
  * Second pass: copies the packets that readAhead() found into the mbufs at `to`. One that makes no sense is left out, and its mbuf
- * serves the next. Counts them.
+ * serves the next.
  * @returns packets taken
  */
 function takeRun(queue: u32, to: u32, run: u32, header: u32): u32 {
@@ -121,20 +121,14 @@ function takeRun(queue: u32, to: u32, run: u32, header: u32): u32 {
   const port: u32 = ld32(queue + Q_PORT);
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
   let taken: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
-  const first: u32 = ld32(scratch + FOUND_LENGTH);
   for (let index: u32 = 0; index < run; index++) {
     const packet: u32 = ld32(to + (taken << 2));
-    const data: u32 = ld32(packet + MBUF_DATA);
     const source: u32 = ld32(scratch + index * FOUND_BYTES + FOUND_PACKET);
     const length: u32 = ld32(scratch + index * FOUND_BYTES + FOUND_LENGTH);
-    copyPacket(data, source, length);
+    copyPacket(ld32(packet + MBUF_DATA), source, length);
     st32(packet + MBUF_LENGTH, length);
     st32(packet + MBUF_SEGMENT_LENGTH, length);
     st16(packet + MBUF_PORT, port);
-    words |= ldu32(data);
-    lengths |= length ^ first;
     if (length < SHORTEST_PACKET) continue;
     if (offloads !== 0 && readNetHeader(source - header, packet, offloads) === 0) {
       st32(packet + MBUF_FLAGS, 0);
@@ -142,7 +136,6 @@ function takeRun(queue: u32, to: u32, run: u32, header: u32): u32 {
     }
     taken++;
   }
-  if (taken !== 0) countRun(queue, to, taken, runFlags(words, lengths));
   return taken;
 }
 
@@ -255,13 +248,11 @@ export function packedDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
     useList(queue, start, position, list & 0xffff);
     position = advance(position, list >>> 16, size);
     left -= list >>> 16;
-    if (outcome === TAKEN) {
-      countPackets(queue, to + (received << 2), 1, 1);
-      received++;
-    }
+    if (outcome === TAKEN) received++;
     done++;
   }
   if (done !== received) count(queue + Q_ERRORS, done - received);
+  if (received !== 0) countPackets(queue, to, received, 1);
   finishBurst(queue, position);
   return received;
 }

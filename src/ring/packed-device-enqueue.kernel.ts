@@ -7,7 +7,7 @@ import { ld32, st32 } from '../memory/access.ts';
 import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-layout.ts';
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
-import { count, countPackets, countRun } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
 import { fitRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
@@ -187,7 +187,8 @@ export function packedDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     if (most > RUN) most = RUN;
     const placed: u32 = placeRun(queue, next, most, start, position);
     if (placed !== 0) {
-      countRun(queue, next, placed, copyRun(queue, next, placed));
+      const groups: u32 = copyRun(queue, next, placed);
+      countPackets(queue, next, placed, groups);
       position = advance(position, placed, size);
       left -= placed;
       sent += placed;

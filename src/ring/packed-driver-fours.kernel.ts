@@ -6,7 +6,7 @@
 import { clearWords, gatherWords, ld32, spreadWords, st32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { countRun, firstWords, runFlags } from './counters.kernel.ts';
+import { countPackets } from './counters.kernel.ts';
 import { completePacket, mergedFour } from './driver-fours.kernel.ts';
 import { unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
@@ -59,9 +59,6 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   let free: u32 = ld32(queue + Q_FREE);
   let flags: u32 = usedFlags(position) << 16;
   let received: u32 = 0;
-  let first: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
   while (received + 4 <= packets && free + 4 <= size && index + 4 <= size && tail + 4 <= size) {
     const descriptor: u32 = table + index * PACKED_BYTES;
     const word: u32 = flags | tail;
@@ -84,9 +81,6 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
     gatherWords(place, entry);
     if ((features & QUEUE_MERGEABLE) !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
-    if (received === 0) first = length0;
-    lengths |= (length0 ^ first) | (length1 ^ first) | (length2 ^ first) | (length3 ^ first);
-    if ((features & QUEUE_VECTORIZED) === 0) words |= firstWords(place);
     completePacket(ld32(place), length0 - header, port);
     completePacket(ld32(place + 4), length1 - header, port);
     completePacket(ld32(place + 8), length2 - header, port);
@@ -105,7 +99,7 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
     st32(queue + Q_HANDLED, index | wrap);
     st32(queue + Q_FREE, free);
     st32(queue + Q_FREE_TAIL, tail);
-    countRun(queue, to, received, runFlags(words, lengths));
+    countPackets(queue, to, received, (features & QUEUE_VECTORIZED) ^ QUEUE_VECTORIZED);
   }
   return received;
 }
@@ -171,11 +165,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let free: u32 = ld32(queue + Q_FREE);
   let flags: u32 = availableFlags(position) << 16;
-  const features: u32 = ld32(queue + Q_FEATURES);
   let sent: u32 = 0;
-  let firstLength: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
   while (sent + 4 <= packets && free >= 4 && index + 4 <= size && head + 4 <= size) {
     const place: u32 = from + (sent << 2);
     if (unfitFour(place, header, limit) !== 0) break;
@@ -185,17 +175,10 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
     const packet1: u32 = ld32(place + 4);
     const packet2: u32 = ld32(place + 8);
     const packet3: u32 = ld32(place + 12);
-    const length0: u32 = ld32(packet0 + MBUF_LENGTH) + header;
-    const length1: u32 = ld32(packet1 + MBUF_LENGTH) + header;
-    const length2: u32 = ld32(packet2 + MBUF_LENGTH) + header;
-    const length3: u32 = ld32(packet3 + MBUF_LENGTH) + header;
-    if (sent === 0) firstLength = length0;
-    lengths |= (length0 ^ firstLength) | (length1 ^ firstLength) | (length2 ^ firstLength) | (length3 ^ firstLength);
-    if ((features & QUEUE_VECTORIZED) === 0) words |= firstWords(place);
-    putDescriptor(descriptor, ld32(packet0 + MBUF_DATA) - header, high, length0);
-    putDescriptor(descriptor + PACKED_BYTES, ld32(packet1 + MBUF_DATA) - header, high, length1);
-    putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(packet2 + MBUF_DATA) - header, high, length2);
-    putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(packet3 + MBUF_DATA) - header, high, length3);
+    putDescriptor(descriptor, ld32(packet0 + MBUF_DATA) - header, high, ld32(packet0 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + PACKED_BYTES, ld32(packet1 + MBUF_DATA) - header, high, ld32(packet1 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(packet2 + MBUF_DATA) - header, high, ld32(packet2 + MBUF_LENGTH) + header);
+    putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(packet3 + MBUF_DATA) - header, high, ld32(packet3 + MBUF_LENGTH) + header);
     writeWords(descriptor, flags | head, first);
     sent += 4;
     free -= 4;
@@ -210,7 +193,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   if (sent !== 0) {
     st32(queue + Q_FREE_HEAD, head);
     st32(queue + Q_FREE, free);
-    countRun(queue, from, sent, runFlags(words, lengths));
+    countPackets(queue, from, sent, (ld32(queue + Q_FEATURES) & QUEUE_VECTORIZED) ^ QUEUE_VECTORIZED);
     publishBurst(queue, first, firstWord, index | wrap, ld32(queue + Q_USED));
   }
   return sent;

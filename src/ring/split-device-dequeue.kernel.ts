@@ -3,12 +3,12 @@
  * driver are told in split-device-ring.kernel.ts.
  * @module
  */
-import { copyPacket, ld16, ld32, ldu32, st16, st32, touch } from '../memory/access.ts';
+import { copyPacket, ld16, ld32, st16, st32, touch } from '../memory/access.ts';
 import { MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { mbufAllocate, packetsFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
-import { count, countRun, runFlags } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
 import { FOUND_BYTES, FOUND_LENGTH, FOUND_PACKET, consecutive } from './device-fours.kernel.ts';
 import { findRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
@@ -156,9 +156,6 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
   let received: u32 = 0;
   let done: u32 = 0;
   let dropped: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
-  let first: u32 = 0;
   for (; done < burst; done++) {
     const packet: u32 = ld32(to + (received << 2));
     const head: u32 = ld16(entries + ((handled & mask) << 1));
@@ -195,15 +192,12 @@ export function splitDeviceDequeue(queue: u32, to: u32, packets: u32): u32 {
       continue;
     }
     st16(packet + MBUF_PORT, port);
-    if (received === 0) first = size;
-    words |= ldu32(data);
-    lengths |= size ^ first;
     received++;
   }
   if (received < burst) packetsFree(to + (received << 2), burst - received, lcore);
   st32(queue + Q_HANDLED, handled);
   if (dropped !== 0) count(queue + Q_ERRORS, dropped);
-  if (received !== 0) countRun(queue, to, received, runFlags(words, lengths));
+  if (received !== 0) countPackets(queue, to, received, 1);
   if (done !== 0) publishUsed(queue, own);
   return received;
 }

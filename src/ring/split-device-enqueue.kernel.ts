@@ -7,7 +7,7 @@ import { ld16, ld32, st32 } from '../memory/access.ts';
 import { MBUF_FLAGS, MBUF_LENGTH, MBUF_NEXT, MBUF_WORK } from '../memory/mbuf-layout.ts';
 import { packetsFree } from '../memory/mempool.kernel.ts';
 import { RUN, copyRun } from './copy-run.kernel.ts';
-import { count, countPackets, countRun } from './counters.kernel.ts';
+import { count, countPackets } from './counters.kernel.ts';
 import { consecutive } from './device-fours.kernel.ts';
 import { fitRun } from './device-runs.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
@@ -169,8 +169,8 @@ export function splitDeviceEnqueue(queue: u32, from: u32, packets: u32): u32 {
     const most: u32 = left < RUN ? left : RUN;
     const placed: u32 = placeRun(queue, from + (sent << 2), most, handled, own, mask);
     if (placed !== 0) {
-      const next: u32 = from + (sent << 2);
-      countRun(queue, next, placed, copyRun(queue, next, placed));
+      const groups: u32 = copyRun(queue, from + (sent << 2), placed);
+      countPackets(queue, from + (sent << 2), placed, groups);
       sent += placed;
       own = (own + placed) & 0xffff;
       handled = (handled + placed) & 0xffff;

@@ -2,13 +2,12 @@
  * Four descriptors a step on the driver side of a split virtqueue: what for is told in driver-fours.kernel.ts. What is left over is taken
  * packet by packet in split-driver-receive.kernel.ts and split-driver-transmit.kernel.ts.
  *
- * Packets are counted here; making them visible is left to the callers.
+ * Of the indices only what was done is returned: making it visible, and counting it, is left to the callers.
  * @module
  */
 import { clearWords, gatherWords, ld32, ldu32, spreadWords, stu32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { countRun, firstWords, runFlags } from './counters.kernel.ts';
 import { completePacket, mergedFour } from './driver-fours.kernel.ts';
 import { unfitFour } from './driver-steps.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
@@ -63,9 +62,6 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
   let slot: u32 = (ld32(queue + Q_FREE_HEAD) + ld32(queue + Q_FREE)) & mask;
   let at: u32 = ld32(queue + Q_HANDLED) & mask;
   let received: u32 = 0;
-  let first: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
   while (received + 4 <= most && slot + 4 <= size && at + 4 <= size) {
     const element: u32 = elements + at * USED_ELEMENT_BYTES;
     const wrong: u32 =
@@ -87,9 +83,6 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
     gatherWords(place, entry);
     if (mergeable !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
-    if (received === 0) first = length0;
-    lengths |= (length0 ^ first) | (length1 ^ first) | (length2 ^ first) | (length3 ^ first);
-    words |= firstWords(place);
     completePacket(ld32(place), length0 - header, port);
     completePacket(ld32(place + 4), length1 - header, port);
     completePacket(ld32(place + 8), length2 - header, port);
@@ -98,7 +91,6 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
     slot = (slot + 4) & mask;
     at = (at + 4) & mask;
   }
-  if (received !== 0) countRun(queue, to, received, runFlags(words, lengths));
   return received;
 }
 
@@ -172,22 +164,16 @@ export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
   let slot: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let sent: u32 = 0;
-  let first: u32 = 0;
-  let words: u32 = 0;
-  let lengths: u32 = 0;
   while (sent + 4 <= most && slot + 4 <= size && at + 4 <= size) {
     const handles: u32 = from + (sent << 2);
     if (unfitFour(handles, header, limit) !== 0) break;
     const descriptor: u32 = table + slot * DESCRIPTOR_BYTES;
     spreadWords(shadow + slot * SHADOW_BYTES, handles, ONE_DESCRIPTOR);
-    if (sent === 0) first = ld32(ld32(handles) + MBUF_LENGTH) + header;
-    words |= firstWords(handles);
     for (let one: u32 = 0; one < 4; one++) {
       const packet: u32 = ld32(handles + (one << 2));
       const address: u32 = ld32(packet + MBUF_DATA) - header;
       const length: u32 = ld32(packet + MBUF_LENGTH) + header;
       const place: u32 = descriptor + one * DESCRIPTOR_BYTES;
-      lengths |= length ^ first;
       if (difference(place, address, high, length, 0) !== 0) writeDescriptor(place, address, high, length, 0);
     }
     offerFour(entries + (at << 1), slot);
@@ -195,6 +181,5 @@ export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
     slot = (slot + 4) & mask;
     at = (at + 4) & mask;
   }
-  if (sent !== 0) countRun(queue, from, sent, runFlags(words, lengths));
   return sent;
 }

@@ -8,7 +8,7 @@ import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_ROO
 import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
 import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
@@ -217,6 +217,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     readAhead(queue, most, head + free, mask);
     if ((ld32(queue + Q_BATCH) | offloads) === 0) fours = splitReceiveFours(queue, to, most);
     if (fours !== 0) {
+      countPackets(queue, to, fours, 1);
       received = fours;
       free += fours;
       ahead -= fours;

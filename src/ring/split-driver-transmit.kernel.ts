@@ -16,7 +16,7 @@ import {
   ONE_SEGMENT_ONE_OWNER,
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
-import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
+import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
 import { takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
@@ -301,6 +301,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   st32(queue + Q_FREE_HEAD, head);
   st32(queue + Q_FREE, free);
   if (refused !== 0) count(queue + Q_ERRORS, refused);
+  if (fours !== 0) countPackets(queue, from, fours, 1);
   if (run !== 0) {
     countSizes(queue, runLength, run);
     countBurst(queue, sent - fours - refused, bytes);
