@@ -92,7 +92,9 @@ export async function startTestpmd(options: TestpmdOptions): Promise<Testpmd> {
   });
 
   function failure(what: string): Error {
-    const tail = (errors + output.slice(-1500)).trimEnd().split('\n').slice(-12).join('\n  ');
+    const last = (text: string): string[] => text.trimEnd().split('\n').slice(-8);
+    // its complaints last: what it printed while it ended says nothing
+    const tail = [...last(output.slice(-1500)), ...last(errors)].join('\n  ');
     return new Error(`${title} ${what}\n  ${tail}`);
   }
 

@@ -186,7 +186,10 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
     },
     due(most) {
       const rate = u32[rateIndex] ?? 0;
-      if (rate === 0) return most;
+      if (rate === 0) {
+        pacer.rest();
+        return most;
+      }
       // no packet that arrives would wake an lcore that sleeps for the next one that is due
       moved = true;
       clock.look();
@@ -198,7 +201,7 @@ function openStream(stream: LcoreStream, plan: LcorePlan): OpenStream {
       return due;
     },
     spend(count) {
-      if (u32[rateIndex] !== 0) pacer.spend(count);
+      pacer.spend(count);
     },
     countNoMbuf(count) {
       addTo(counters + COUNTER_NO_MBUF, count);

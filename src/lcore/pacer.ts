@@ -62,8 +62,14 @@ export class Pacer {
     return this.#left;
   }
 
-  /** Takes packets that were sent from those that are due. */
+  /** There is no rate: what is sent from now on was not due by one, and the next rate begins anew. */
+  rest(): void {
+    this.#rate = 0;
+  }
+
+  /** Takes packets that were sent from those that are due; the last look decides, whatever the rate has become since. */
   spend(count: number): void {
+    if (this.#rate === 0) return;
     this.#state[CREDIT] = (this.#state[CREDIT] ?? 0) - count;
     this.#left -= count;
   }

@@ -52,6 +52,16 @@ describe('a rate', () => {
     expect(pacer.dueAt(2000, MILLION, 1)).toBe(1);
   });
 
+  it('does not owe what was sent before it was set again, between a look and the sending', () => {
+    const pacer = new TestPacer();
+    run(pacer, 1, every(1000, 10_000));
+    // the rate is taken off, a burst is looked for, and the rate is back before that is sent
+    pacer.rest();
+    pacer.spend(32);
+    expect(pacer.dueAt(20_000, 1, 32)).toBe(0);
+    expect(pacer.dueAt(1e9 + 30_000, 1, 32)).toBe(1);
+  });
+
   it('forgets all but 0.1 ms of a pause, and counts the rest as late', () => {
     const pacer = new TestPacer();
     run(pacer, MILLION, every(1000, 10_000));
