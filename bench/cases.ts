@@ -13,6 +13,8 @@ export type DirectionName =
   | 'flowgen-to-virtio'
   | 'zero-loss-vhost'
   | 'zero-loss-virtio'
+  | 'partial-loss-vhost'
+  | 'partial-loss-virtio'
   | 'latency-vhost'
   | 'latency-virtio';
 export type Unit = 'Mpps' | 'Gbit/s' | 'us';
@@ -28,8 +30,10 @@ export interface Direction {
   readonly loop: boolean;
   /** This end is ours whatever is measured, and has a rate: the program at the other end, which returns the packets, is measured. */
   readonly tester?: End;
-  /** Packets a second that the tester sends; without one it seeks the highest rate without loss. */
+  /** Packets a second that the tester sends; without one it seeks the highest rate without loss, or with no more than `lossLimit`. */
   readonly rate?: number;
+  /** Part of the packets that may be lost; 0 if left out. */
+  readonly lossLimit?: number;
 }
 
 export interface BenchCase {
@@ -91,6 +95,9 @@ export const DIRECTIONS: readonly Direction[] = [
   },
 ];
 
+/** What FD.io's CSIT calls the partial drop rate. */
+const PARTIAL_LOSS = 0.005;
+
 /** Those of the matrix alone. */
 const FURTHER_DIRECTIONS: readonly Direction[] = [
   {
@@ -122,6 +129,24 @@ const FURTHER_DIRECTIONS: readonly Direction[] = [
     receiver: 'virtio',
     loop: false,
     tester: 'vhost',
+  },
+  {
+    name: 'partial-loss-vhost',
+    title: 'rate with 0.5 % lost at most, vhost returns',
+    forward: { virtio: 'flowgen', vhost: 'io' },
+    receiver: 'vhost',
+    loop: false,
+    tester: 'virtio',
+    lossLimit: PARTIAL_LOSS,
+  },
+  {
+    name: 'partial-loss-virtio',
+    title: 'rate with 0.5 % lost at most, virtio returns',
+    forward: { virtio: 'io', vhost: 'flowgen' },
+    receiver: 'virtio',
+    loop: false,
+    tester: 'vhost',
+    lossLimit: PARTIAL_LOSS,
   },
   {
     name: 'latency-vhost',

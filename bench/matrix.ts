@@ -58,6 +58,12 @@ export const TESTS: readonly Test[] = [
     more: { unit: 'Mpps' },
   },
   {
+    name: 'partial-loss',
+    title: 'highest rate with 0.5 % lost at most',
+    directions: ['partial-loss-vhost', 'partial-loss-virtio'],
+    more: { unit: 'Mpps' },
+  },
+  {
     name: 'latency',
     title: 'percentiles of the time there and back at 1 Mpps',
     directions: ['latency-vhost', 'latency-virtio'],

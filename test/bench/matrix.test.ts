@@ -4,7 +4,7 @@ import { refusalIn } from '../../bench/ends.ts';
 import { matrixCases, PACKET_SIZES, PATHS, QUEUE_SIZES, TESTS } from '../../bench/matrix.ts';
 import { benchCommand, parseOptions } from '../../bench/options.ts';
 import { parseLatency, parseRate } from '../../bench/port-stats.ts';
-import { search } from '../../bench/zero-loss.ts';
+import { passesMostly, passesOnce, search, type Trial } from '../../bench/zero-loss.ts';
 
 function parse(...args: string[]): ReturnType<typeof parseOptions> {
   return parseOptions(
@@ -115,6 +115,30 @@ describe('the search for a rate without loss', () => {
     expect(found).toBeLessThanOrEqual(limit);
     expect(limit - found).toBeLessThanOrEqual(2e5);
     expect(tried).toHaveLength(6);
+  });
+
+  /** Trials of a thousand packets that lose so many, one after the other. */
+  const losing = (...losses: number[]): { run: (rate: number) => Promise<Trial>; left: number[] } => ({
+    left: losses,
+    run: (rate) => Promise.resolve({ rate, sent: 1000, lost: losses.shift() ?? NaN, late: 0 }),
+  });
+
+  it('takes one loss for one too many', async () => {
+    const [without, one] = [losing(0), losing(1)];
+    expect([await passesOnce(without.run)(1), await passesOnce(one.run)(1)]).toEqual([true, false]);
+    const late = (rate: number): Promise<Trial> => Promise.resolve({ rate, sent: 1000, lost: 0, late: 100 });
+    expect(await passesOnce(late)(1)).toBe(false);
+  });
+
+  it.each([
+    [[5, 0], true, 0],
+    [[6, 0, 5], true, 0],
+    [[6, 7, 0], false, 1],
+    [[0, 20, 6], false, 0],
+  ])('lets most trials decide where some may be lost: %j of 1000 at 0.5 %%', async (losses, passed, untried) => {
+    const { run, left } = losing(...losses);
+    expect(await passesMostly(run, 0.005)(1)).toBe(passed);
+    expect(left).toHaveLength(untried);
   });
 
   it('reads what our testpmd says of a rate', () => {

@@ -56,6 +56,8 @@ describe('a window', () => {
       reason: 'no whole core',
       detail: "the vhost end's thread had 0.960 of a core",
     });
+    const searched = measured({ zeroLoss: { rate: 1, trials: [] }, ends: { virtio: end(0.9), vhost: end() } });
+    expect([judge(searched, 'any', 'virtio'), judge(searched, 'any', 'vhost')?.reason]).toEqual([undefined, 'no whole core']);
     expect(judge(measured(), 'far')).toMatchObject({ reason: 'other state' });
   });
 });
