@@ -7,6 +7,7 @@ import type { MacAddress } from '../net/mac-address.ts';
 import { ALL_DESCRIPTORS, Q_LCORE, Q_STATE, Q_STRIP_VLAN, QUEUE_ERROR_TEXTS, QUEUE_RUNNING, QUEUE_STOPPED } from '../ring/queue-layout.ts';
 import { MAIN_LCORE_SLOT, type QueueState } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
+import { lookRegularly } from '../system/regular-looks.ts';
 import type { PortContext } from './context.ts';
 import type {
   DescriptorStatus,
@@ -35,12 +36,6 @@ interface OwnedQueue<Queue extends QueueState> {
   readonly info: QueueInfo;
   functions: QueueFunctions | undefined;
 }
-
-/**
- * How often queues are looked at for errors that a kernel found. A look takes the main thread 0.15 ms, which an lcore on the same CPU loses:
- * at 100 ms that alone was the p99.9 of a round trip.
- */
-const ERROR_MILLISECONDS = 500;
 
 export interface BasePortOptions {
   readonly id: number;
@@ -75,7 +70,7 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
   #configuration: PortConfiguration | undefined;
   #rx: (OwnedQueue<Queue> | undefined)[] = [];
   #tx: (OwnedQueue<Queue> | undefined)[] = [];
-  #watch: NodeJS.Timeout | undefined;
+  #stopLooking: (() => void) | undefined;
   readonly #listeners = new Set<(event: PortEvent) => void>();
   readonly #observers = new Set<QueueObserver>();
 
@@ -270,15 +265,15 @@ export abstract class BasePort<Queue extends QueueState = QueueState> implements
       this.#state = 'stopped';
       throw error;
     }
-    this.#watch = setInterval(() => {
+    this.#stopLooking = lookRegularly(() => {
       this.#lookForErrors();
-    }, ERROR_MILLISECONDS).unref();
+    });
   }
 
   async stop(): Promise<void> {
     if (this.#state !== 'started') return;
     this.#state = 'stopped';
-    clearInterval(this.#watch);
+    this.#stopLooking?.();
     await this.stopDevice();
     this.#lookForErrors();
   }

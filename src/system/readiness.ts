@@ -21,7 +21,7 @@ const EPOLLONESHOT = 0x40000000;
 const EVENT_DATA_OFFSET = process.arch === 'x64' ? 4 : 8;
 const EVENT_BYTES = process.arch === 'x64' ? 12 : 16;
 /** A wake-up that the exit handler could not send must not keep the process for longer than this. */
-const WAIT_MILLISECONDS = 1000;
+const WAIT_MILLISECONDS = 10_000;
 
 const native = {
   create: bindNative('epoll_create1', 'i32', ['i32']),

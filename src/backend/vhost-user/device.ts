@@ -10,6 +10,7 @@ import type { Arena } from '../../memory/arena.ts';
 import type { DeviceQueue } from '../../ring/virtqueue.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd } from '../../system/event-fd.ts';
+import { lookRegularly } from '../../system/regular-looks.ts';
 import { isEventFd, setNonBlocking } from '../../system/unix-socket.ts';
 import { takeAccepted } from '../feature-dependencies.ts';
 import { PEER_REGION_LIMIT } from '../peer-memory.ts';
@@ -35,9 +36,6 @@ import {
   requestName,
   type Message,
 } from './messages.ts';
-
-/** How often faults are looked for. */
-const FAULT_MILLISECONDS = 500;
 
 export interface VhostUserDeviceOptions extends Pick<DeviceRingsOptions, 'name' | 'queue' | 'gracePeriod' | 'onLink' | 'onQueueState'> {
   readonly arena: Arena;
@@ -65,7 +63,7 @@ export class VhostUserDevice {
   #open = true;
   /** Faults of the arena when last looked at, and how often that is. */
   #faults = 0;
-  readonly #faultWatch: NodeJS.Timeout;
+  readonly #stopLooking: () => void;
 
   /** Listens at once. @throws VirtioError when the path cannot be listened at */
   constructor(options: VhostUserDeviceOptions) {
@@ -97,9 +95,9 @@ export class VhostUserDevice {
     });
     this.#rings = new DeviceRings({ ...options, count: 2 * options.queuePairs, addresses: this.#addresses });
     this.#faults = options.arena.peerFaults;
-    this.#faultWatch = setInterval(() => {
+    this.#stopLooking = lookRegularly(() => {
       this.#lookForFaults();
-    }, FAULT_MILLISECONDS).unref();
+    });
     if (options.client) this.#endpoint.keepConnecting();
   }
 
@@ -155,7 +153,7 @@ export class VhostUserDevice {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    clearInterval(this.#faultWatch);
+    this.#stopLooking();
     this.#endpoint.close();
     await this.#enqueue(async () => {
       await this.#forgetPeer();
