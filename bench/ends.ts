@@ -29,6 +29,9 @@ export interface Setting {
   readonly signal: AbortSignal;
 }
 
+/** What it takes to start a process. */
+export type Starting = Pick<Setting, 'programs' | 'cpus' | 'memory' | 'directory' | 'signal'>;
+
 export interface EndPort {
   readonly testpmd: Testpmd;
   readonly port: number;
@@ -44,7 +47,7 @@ export class RefusedError extends Error {}
 let serial = 0;
 
 /** A socket that no other window uses. */
-export function freshSocket(setting: Setting): string {
+export function freshSocket(setting: Pick<Setting, 'directory'>): string {
   serial += 1;
   return join(setting.directory, `${serial}.sock`);
 }
@@ -56,7 +59,7 @@ export function senderOf(direction: Direction): End {
 
 /** Starts one end's process and waits for its prompt. */
 export async function startEnd(
-  setting: Setting,
+  setting: Starting,
   benchCase: BenchCase,
   pairing: Pairing,
   end: End,

@@ -66,6 +66,7 @@ export function mbufAllocate(pool: u32, lcore: u32, to: u32, count: u32): u32 {
   let length: u32 = ld32(cache + CACHE_LENGTH);
   if (count > size) {
     // more than a cache is meant to hold: straight from the shared stack, or nothing
+    if (count > ld32(pool + POOL_FREE)) return 0;
     const taken: u32 = takeShared(pool, to, count);
     if (taken < count) {
       giveShared(pool, to, taken);

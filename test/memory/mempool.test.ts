@@ -47,6 +47,14 @@ describe.each(TARGETS)('mempool on %s', (target) => {
     expect(pool.free()).toBe(40);
   });
 
+  it('writes no handle where it cannot give as many as were asked for', () => {
+    const pool = bench.pool({ count: 40, cacheSize: 8 });
+    bench.u32.fill(0xeeee_eeee, bench.handles >>> 2, (bench.handles >>> 2) + 64);
+    expect([41, 0xffff_ffff].flatMap((count) => allocate(pool, count))).toEqual([]);
+    expect(bench.listed(64).every((word) => word === 0xeeee_eeee)).toBe(true);
+    expect(pool.free()).toBe(40);
+  });
+
   it('keeps a burst as large as the cache within the cache of its lcore', () => {
     // 249 left in the cache, then 250 wanted: a whole cache more is fetched on top of what is there
     const pool = bench.pool({ count: 1024, cacheSize: 250 });
