@@ -1,12 +1,17 @@
 /**
- * Programs in turn on one CPU: each has both ports in one process, on one lcore, with 256 packets going round, and runs for 40 ms while the
- * others are stopped (SIGSTOP). What slows a virtual machine down for seconds slows all of them down alike, so that a few per cent show,
- * which windows one after the other do not show. Packets are divided by the CPU time of the lcore.
+ * Programs in turn: each has its packets going, and runs for some milliseconds while the others are stopped (SIGSTOP). What slows a virtual
+ * machine down for seconds slows all of them down alike, and its cores are near or far for all of them, so that a few per cent show, which
+ * windows one after the other do not show.
  *
- *     npx tsx bench/in-turn.ts [--path packed-vectorized] [--size 64] [--queue 256] [--cpu 1] [--rounds 7] [--slices 20] [PROGRAM ...]
+ *     npx tsx bench/in-turn.ts [--path packed-vectorized] [--size 64] [--queue 256] [--rounds 7] [PROGRAM ...]
+ *     npx tsx bench/in-turn.ts --direction io-loop --rounds 200 [--path ...] [PROGRAM ...]
  *
- * PROGRAM: `ours`, `dpdk` or the folder of another build of this package; `ours dpdk` if left out. Mpps of every round, then the medians
- * and those of the ratios to the last program.
+ * PROGRAM: `ours`, `dpdk` or the folder of another build of this package; `ours dpdk` if left out.
+ *
+ * Without a direction both ports of a program are in one process, on one lcore of CPU `--cpu`, with 256 packets going round: a round is 20
+ * slices of 40 ms, and packets are divided by the CPU time of the lcore. With one, a program is two processes on `--cpus`, a round is 80 ms
+ * of each, and counts as near or far by the round trip of a cache line before and after it. Medians, quartiles, and the ratio to the last
+ * program's median.
  * @module
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,17 +19,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { ALL_DIRECTIONS, type BenchCase } from './cases.ts';
+import { ALL_DIRECTIONS, DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
+import { coreState, DEFAULT_NEAR_BELOW_NS, openCoreDistance, type CoreState } from './core-distance.ts';
 import { attachVirtio, freshSocket, readStats, startEnd, startForwarding, untilLinkUp, type Ends, type Starting } from './ends.ts';
-import { prepareMemory } from './machine.ts';
+import { allowedCpus, prepareMemory } from './machine.ts';
 import { matrixCases, PATHS, TESTS } from './matrix.ts';
 import { findCommand, programAt, type Program } from './programs.ts';
 import { busiestTask, taskTimes } from './schedstat.ts';
-import { summarize } from './statistics.ts';
+import { median, quantile } from './statistics.ts';
 import { killAll } from './testpmd-process.ts';
 
 const SLICE_MS = 40;
+const SLICES = 20;
 const WARM_UP_MS = 800;
+/** Of two processes: before the counters are read, and between the readings. */
+const SETTLE_MS = 20;
+const WINDOW_MS = 80;
 
 const { values, positionals } = parseArgs({
   options: {
@@ -32,13 +42,14 @@ const { values, positionals } = parseArgs({
     size: { type: 'string', default: '64' },
     queue: { type: 'string', default: '256' },
     cpu: { type: 'string', default: '1' },
+    cpus: { type: 'string', default: '0,1' },
+    direction: { type: 'string' },
     rounds: { type: 'string', default: '7' },
-    slices: { type: 'string', default: '20' },
   },
   allowPositionals: true,
 });
 
-function positive(name: 'size' | 'queue' | 'rounds' | 'slices'): number {
+function positive(name: 'size' | 'queue' | 'rounds'): number {
   const value = Number(values[name]);
   if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} '${values[name]}': a positive number is needed`);
   return value;
@@ -50,110 +61,189 @@ function findProgram(name: string): Program {
   return programAt(name === 'dpdk' ? 'dpdk' : 'ours', path);
 }
 
-/** A program with its packets going round, stopped. */
+interface Plan {
+  readonly benchCase: BenchCase;
+  readonly direction: Direction;
+  readonly common: Omit<Starting, 'programs'>;
+}
+
+/** A program with its packets going, stopped. */
 class Turn {
   readonly name: string;
   readonly #ends: Ends;
+  readonly #direction: Direction;
   #before = taskTimes(process.pid);
   #packets = 0;
 
-  private constructor(name: string, ends: Ends) {
+  private constructor(name: string, ends: Ends, direction: Direction) {
     this.name = name;
     this.#ends = ends;
+    this.#direction = direction;
   }
 
-  static async start(name: string, benchCase: BenchCase, common: Omit<Starting, 'programs'>): Promise<Turn> {
+  static async start(name: string, { benchCase, direction, common }: Plan): Promise<Turn> {
     const program = findProgram(name);
     const setting: Starting = { ...common, programs: { [program.name]: program } };
     const socket = freshSocket(setting);
     const pairing = { name, virtio: program.name, vhost: program.name };
-    const testpmd = await startEnd(setting, benchCase, pairing, 'vhost', socket);
-    const ends: Ends = { vhost: { testpmd, port: 0 }, virtio: { testpmd, port: 1 } };
-    const turn = new Turn(name, ends);
+    const vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
     try {
-      await attachVirtio(testpmd, program.name, benchCase, socket);
-      await untilLinkUp(ends.vhost, setting.signal);
-      const direction = ALL_DIRECTIONS.find((each) => each.name === 'io-loop');
-      if (direction === undefined) throw new Error('no io loop among the directions');
-      await startForwarding(ends, benchCase, direction);
-      await sleep(WARM_UP_MS);
+      const isOne = benchCase.oneProcess === true;
+      const virtio = isOne
+        ? await attachVirtio(vhost, program.name, benchCase, socket)
+        : await startEnd(setting, benchCase, pairing, 'virtio', socket);
+      const turn = new Turn(name, { vhost: { testpmd: vhost, port: 0 }, virtio: { testpmd: virtio, port: isOne ? 1 : 0 } }, direction);
+      try {
+        await untilLinkUp(turn.#ends.vhost, setting.signal);
+        await startForwarding(turn.#ends, benchCase, direction);
+        await sleep(WARM_UP_MS);
+      } catch (error) {
+        await turn.close();
+        throw error;
+      }
+      turn.#pause();
+      return turn;
     } catch (error) {
-      await turn.close();
+      await vhost[Symbol.asyncDispose]();
       throw error;
     }
-    testpmd.pause();
-    return turn;
+  }
+
+  /** Mpps of a window of a clock's time. */
+  async window(): Promise<number> {
+    this.#resume();
+    await sleep(SETTLE_MS);
+    const [before, from] = [await this.#received(), performance.now()];
+    await sleep(WINDOW_MS);
+    const [after, to] = [await this.#received(), performance.now()];
+    this.#pause();
+    return (after - before) / (to - from) / 1000;
   }
 
   async begin(): Promise<void> {
-    const { testpmd } = this.#ends.virtio;
-    testpmd.resume();
-    this.#packets = (await readStats(this.#ends.virtio)).rxPackets;
-    this.#before = taskTimes(testpmd.pid);
-    testpmd.pause();
+    this.#resume();
+    this.#packets = await this.#received();
+    this.#before = taskTimes(this.#receiver.testpmd.pid);
+    this.#pause();
   }
 
-  async run(): Promise<void> {
-    const { testpmd } = this.#ends.virtio;
-    testpmd.resume();
+  async slice(): Promise<void> {
+    this.#resume();
     await sleep(SLICE_MS);
-    testpmd.pause();
+    this.#pause();
   }
 
   /** Mpps of CPU time since begin(). */
   async end(): Promise<number> {
-    const { testpmd } = this.#ends.virtio;
-    testpmd.resume();
-    const after = taskTimes(testpmd.pid);
-    const packets = (await readStats(this.#ends.virtio)).rxPackets - this.#packets;
-    testpmd.pause();
+    this.#resume();
+    const after = taskTimes(this.#receiver.testpmd.pid);
+    const packets = (await this.#received()) - this.#packets;
+    this.#pause();
     return (packets * 1000) / (busiestTask(this.#before, after)?.nanoseconds ?? Infinity);
   }
 
   async close(): Promise<void> {
+    await this.#ends.virtio.testpmd[Symbol.asyncDispose]();
     await this.#ends.vhost.testpmd[Symbol.asyncDispose]();
+  }
+
+  get #receiver(): Ends['vhost'] {
+    return this.#ends[this.#direction.receiver];
+  }
+
+  async #received(): Promise<number> {
+    return (await readStats(this.#receiver)).rxPackets;
+  }
+
+  #pause(): void {
+    for (const { testpmd } of Object.values(this.#ends)) testpmd.pause();
+  }
+
+  #resume(): void {
+    for (const { testpmd } of Object.values(this.#ends)) testpmd.resume();
+  }
+}
+
+/** A row of rates, one a program, of a round. */
+type Row = readonly number[];
+
+async function inSlices(programs: readonly Turn[], signal: AbortSignal): Promise<Row> {
+  for (const program of programs) await program.begin();
+  for (let slice = 0; slice < SLICES; slice++) {
+    signal.throwIfAborted();
+    for (const program of programs) await program.slice();
+  }
+  const row: number[] = [];
+  for (const program of programs) row.push(await program.end());
+  return row;
+}
+
+async function inWindows(programs: readonly Turn[]): Promise<Row> {
+  const row: number[] = [];
+  for (const program of programs) row.push(await program.window());
+  return row;
+}
+
+function print(title: string, names: readonly string[], rows: readonly Row[]): void {
+  const rates = names.map((_, index) => rows.map((row) => row[index] ?? 0));
+  const last = rates.at(-1) ?? [];
+  if (last.length === 0) return;
+  for (const [index, name] of names.entries()) {
+    const own = rates[index] ?? [];
+    const [middle, low, high] = [median(own), quantile(own, 0.25), quantile(own, 0.75)];
+    const ratio = (middle / median(last)).toFixed(2);
+    console.log(
+      `${title}, ${name}: ${middle.toFixed(1)} Mpps (${low.toFixed(1)}-${high.toFixed(1)}), ${ratio} of ${names.at(-1) ?? ''}, ${own.length} rounds`,
+    );
+  }
+}
+
+async function measure(plan: Plan, names: readonly string[], rounds: number): Promise<void> {
+  const isOne = plan.benchCase.oneProcess === true;
+  const { cpus, signal } = plan.common;
+  const distance = isOne ? undefined : await openCoreDistance(cpus);
+  const programs: Turn[] = [];
+  try {
+    const rows: Record<CoreState | 'one core', Row[]> = { near: [], far: [], 'one core': [] };
+    for (const name of names) programs.push(await Turn.start(name, plan));
+    const state = async (): Promise<CoreState | 'one core'> =>
+      distance === undefined ? 'one core' : coreState(await distance.measure(), DEFAULT_NEAR_BELOW_NS);
+    for (let round = 0; round < rounds; round++) {
+      signal.throwIfAborted();
+      const before = await state();
+      const row = await (isOne ? inSlices(programs, signal) : inWindows(programs));
+      if ((await state()) === before) rows[before].push(row);
+    }
+    for (const [title, found] of Object.entries(rows)) print(title, names, found);
+  } finally {
+    for (const program of programs) await program.close();
+    await distance?.close();
   }
 }
 
 async function main(): Promise<void> {
-  const names = positionals.length === 0 ? ['ours', 'dpdk'] : positionals;
-  const [rounds, slices] = [positive('rounds'), positive('slices')];
+  const wanted = values.direction ?? 'io-loop';
+  const known = DIRECTIONS.map(({ name }) => name);
+  const direction = ALL_DIRECTIONS.find(({ name }) => name === wanted && known.includes(name));
+  if (direction === undefined) throw new Error(`--direction '${wanted}': one of ${known.join(', ')}`);
   const paths = PATHS.filter(({ name }) => name === values.path);
-  const tests = TESTS.filter(({ name }) => name === 'one-core');
+  const test = values.direction === undefined ? 'one-core' : direction.loop ? 'loop' : 'one-way';
+  const tests = TESTS.filter(({ name }) => name === test);
   const [benchCase] = matrixCases({ paths, queues: [positive('queue')], sizes: [positive('size')], tests });
   if (benchCase === undefined) throw new Error(`--path '${values.path}': one of ${PATHS.map(({ name }) => name).join(', ')}`);
-  const cpu = Number(values.cpu);
+  const [first = NaN, second = NaN] =
+    values.direction === undefined ? [Number(values.cpu), Number(values.cpu)] : values.cpus.split(',').map(Number);
+  if (![first, second].every((cpu) => allowedCpus().includes(cpu)))
+    throw new Error('--cpu, --cpus: CPUs that this process may use, as in 0,1');
   const stop = new AbortController();
   process.on('SIGINT', () => {
     stop.abort(new Error('interrupted'));
   });
   const directory = mkdtempSync(join(tmpdir(), 'dpdk-ts-bench-'));
-  const common = { cpus: [cpu, cpu], memory: prepareMemory(), directory, signal: stop.signal } as const;
-  const programs: Turn[] = [];
   try {
-    for (const name of names) programs.push(await Turn.start(name, benchCase, common));
-    const found: number[][] = [];
-    for (let round = 0; round < rounds; round++) {
-      for (const program of programs) await program.begin();
-      for (let slice = 0; slice < slices; slice++) {
-        stop.signal.throwIfAborted();
-        for (const program of programs) await program.run();
-      }
-      const row: number[] = [];
-      for (const program of programs) row.push(await program.end());
-      found.push(row);
-      console.log(programs.map(({ name }, index) => `${name} ${(row[index] ?? 0).toFixed(1)}`).join('   '));
-    }
-    const last = programs.length - 1;
-    for (const [index, { name }] of programs.entries()) {
-      const rate = summarize(found.map((row) => row[index] ?? 0));
-      const ratio = summarize(found.map((row) => (row[index] ?? 0) / (row[last] ?? 0)));
-      if (rate === undefined || ratio === undefined) continue;
-      const spread = `(${ratio.min.toFixed(2)}-${ratio.max.toFixed(2)})`;
-      console.log(`${name}: ${rate.median.toFixed(1)} Mpps, ${ratio.median.toFixed(3)} ${spread} of ${names[last] ?? ''}`);
-    }
+    const common = { cpus: [first, second], memory: prepareMemory(), directory, signal: stop.signal } as const;
+    await measure({ benchCase, direction, common }, positionals.length === 0 ? ['ours', 'dpdk'] : positionals, positive('rounds'));
   } finally {
-    for (const program of programs) await program.close();
     rmSync(directory, { recursive: true, force: true });
   }
 }
