@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { ALL_DIRECTIONS, DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
+import { DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
 import { coreState, DEFAULT_NEAR_BELOW_NS, openCoreDistance, type CoreState } from './core-distance.ts';
 import { attachVirtio, freshSocket, readStats, startEnd, startForwarding, untilLinkUp, type Ends, type Starting } from './ends.ts';
 import { allowedCpus, prepareMemory } from './machine.ts';
@@ -69,14 +69,12 @@ interface Plan {
 
 /** A program with its packets going, stopped. */
 class Turn {
-  readonly name: string;
   readonly #ends: Ends;
   readonly #direction: Direction;
   #before = taskTimes(process.pid);
   #packets = 0;
 
-  private constructor(name: string, ends: Ends, direction: Direction) {
-    this.name = name;
+  private constructor(ends: Ends, direction: Direction) {
     this.#ends = ends;
     this.#direction = direction;
   }
@@ -87,23 +85,20 @@ class Turn {
     const socket = freshSocket(setting);
     const pairing = { name, virtio: program.name, vhost: program.name };
     const vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
+    let virtio = vhost;
     try {
       const isOne = benchCase.oneProcess === true;
-      const virtio = isOne
+      virtio = isOne
         ? await attachVirtio(vhost, program.name, benchCase, socket)
         : await startEnd(setting, benchCase, pairing, 'virtio', socket);
-      const turn = new Turn(name, { vhost: { testpmd: vhost, port: 0 }, virtio: { testpmd: virtio, port: isOne ? 1 : 0 } }, direction);
-      try {
-        await untilLinkUp(turn.#ends.vhost, setting.signal);
-        await startForwarding(turn.#ends, benchCase, direction);
-        await sleep(WARM_UP_MS);
-      } catch (error) {
-        await turn.close();
-        throw error;
-      }
+      const turn = new Turn({ vhost: { testpmd: vhost, port: 0 }, virtio: { testpmd: virtio, port: isOne ? 1 : 0 } }, direction);
+      await untilLinkUp(turn.#ends.vhost, setting.signal);
+      await startForwarding(turn.#ends, benchCase, direction);
+      await sleep(WARM_UP_MS);
       turn.#pause();
       return turn;
     } catch (error) {
+      await virtio[Symbol.asyncDispose]();
       await vhost[Symbol.asyncDispose]();
       throw error;
     }
@@ -223,9 +218,8 @@ async function measure(plan: Plan, names: readonly string[], rounds: number): Pr
 
 async function main(): Promise<void> {
   const wanted = values.direction ?? 'io-loop';
-  const known = DIRECTIONS.map(({ name }) => name);
-  const direction = ALL_DIRECTIONS.find(({ name }) => name === wanted && known.includes(name));
-  if (direction === undefined) throw new Error(`--direction '${wanted}': one of ${known.join(', ')}`);
+  const direction = DIRECTIONS.find(({ name }) => name === wanted);
+  if (direction === undefined) throw new Error(`--direction '${wanted}': one of ${DIRECTIONS.map(({ name }) => name).join(', ')}`);
   const paths = PATHS.filter(({ name }) => name === values.path);
   const test = values.direction === undefined ? 'one-core' : direction.loop ? 'loop' : 'one-way';
   const tests = TESTS.filter(({ name }) => name === test);

@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { BurstKernel, Kernels } from '../../src/ring/kernels.ts';
+import type { Kernels } from '../../src/ring/kernels.ts';
 import { Q_NOTIFY, QUEUE_EVENT_IDX, QUEUE_IN_ORDER, QUEUE_PACKED, QUEUE_STOPPED } from '../../src/ring/queue-layout.ts';
 import { AVAILABLE_F_NO_INTERRUPT, EVENT_FAR, USED_F_NO_NOTIFY } from '../../src/ring/split-layout.ts';
 import type { QueueState } from '../../src/ring/virtqueue.ts';
@@ -13,8 +13,6 @@ import { frame, RingBench, TARGETS, type Pair } from '../support/ring-pair.ts';
 interface Ends {
   readonly receiver: QueueState;
   readonly sender: QueueState;
-  readonly receive: BurstKernel;
-  readonly send: BurstKernel;
   readonly arm: (queue: number) => number;
   readonly disarm: (queue: number) => void;
 }
@@ -26,16 +24,12 @@ function ends(side: (typeof sides)[number], { driver, device }: Pair, kernels: K
     ? {
         receiver: driver,
         sender: device,
-        receive: kernels.virtqueueReceive,
-        send: kernels.virtqueueTransmit,
         arm: kernels.driverArm,
         disarm: kernels.driverDisarm,
       }
     : {
         receiver: device,
         sender: driver,
-        receive: kernels.virtqueueReceive,
-        send: kernels.virtqueueTransmit,
         arm: kernels.deviceArm,
         disarm: kernels.deviceDisarm,
       };
@@ -71,10 +65,14 @@ function opened(
     ...(side === 'driver' ? { pool } : {}),
   });
   const both = ends(side, pair, bench.kernels);
-  if (side === 'driver' && post) bench.take(both.receive, both.receiver.offset, 1);
+  if (side === 'driver' && post) bench.take(bench.kernels.virtqueueReceive, both.receiver.offset, 1);
   both.sender.set(Q_NOTIFY, 0);
   both.receiver.set(Q_NOTIFY, 0);
-  return { ...both, pair, one: () => bench.send(both.send, both.sender.offset, [bench.packet(pool, frame(60)) ?? 0]) };
+  return {
+    ...both,
+    pair,
+    one: () => bench.send(bench.kernels.virtqueueTransmit, both.sender.offset, [bench.packet(pool, frame(60)) ?? 0]),
+  };
 }
 
 /** virtio 1.2, 2.7.6 and 2.7.8: flags of both rings, used_event and avail_event. */
@@ -97,10 +95,10 @@ describe.each(TARGETS)('%s', (target) => {
 
   test.each(CASES)('the %s is told when it asks, and not when it polls, by %s', (side, _, features) => {
     using bench = new RingBench(target);
-    const { receiver, sender, receive, arm, disarm, one } = opened(bench, side, features);
+    const { receiver, sender, arm, disarm, one } = opened(bench, side, features);
     one();
     expect(sender.get(Q_NOTIFY)).toBe(0);
-    expect(bench.take(receive, receiver.offset, 4)).toHaveLength(1);
+    expect(bench.take(bench.kernels.virtqueueReceive, receiver.offset, 4)).toHaveLength(1);
     expect(arm(receiver.offset)).toBe(1);
     one();
     expect(sender.get(Q_NOTIFY)).toBe(1);
@@ -110,19 +108,19 @@ describe.each(TARGETS)('%s', (target) => {
     expect(sender.get(Q_NOTIFY)).toBe((features & QUEUE_EVENT_IDX) === 0 ? 1 : 0);
     sender.set(Q_NOTIFY, 0);
     disarm(receiver.offset);
-    expect(bench.take(receive, receiver.offset, 4)).toHaveLength(2);
+    expect(bench.take(bench.kernels.virtqueueReceive, receiver.offset, 4)).toHaveLength(2);
     one();
     expect(sender.get(Q_NOTIFY)).toBe(0);
-    bench.take(receive, receiver.offset, 4);
+    bench.take(bench.kernels.virtqueueReceive, receiver.offset, 4);
   });
 
   test.each(CASES)('what came before the %s asked by %s is found by asking', (side, _, features) => {
     using bench = new RingBench(target);
-    const { receiver, receive, arm, disarm, one } = opened(bench, side, features);
+    const { receiver, arm, disarm, one } = opened(bench, side, features);
     one();
     expect(arm(receiver.offset)).toBe(0);
     disarm(receiver.offset);
-    expect(bench.take(receive, receiver.offset, 4)).toHaveLength(1);
+    expect(bench.take(bench.kernels.virtqueueReceive, receiver.offset, 4)).toHaveLength(1);
     expect(arm(receiver.offset)).toBe(1);
   });
 
@@ -142,12 +140,12 @@ describe.each(TARGETS)('%s', (target) => {
 
   test.each(sides)('while the %s polls, events move on seldom and are never reached, round the whole index', (side) => {
     using bench = new RingBench(target);
-    const { pair, receiver, sender, receive, one } = opened(bench, side, QUEUE_EVENT_IDX, { start: 0xff00 });
+    const { pair, receiver, sender, one } = opened(bench, side, QUEUE_EVENT_IDX, { start: 0xff00 });
     let moves = 0;
     let { events } = wishes(bench, pair);
     for (let sent = 0; sent < 0x11000; sent += 3) {
       expect(one() + one() + one()).toBe(3);
-      expect(receive(receiver.offset, bench.handles, 8)).toBe(3);
+      expect(bench.kernels.virtqueueReceive(receiver.offset, bench.handles, 8)).toBe(3);
       bench.kernels.packetsFree(bench.handles, 3, 0);
       const now = wishes(bench, pair).events;
       for (const [index, event] of now.entries()) if (event !== events[index]) moves++;
@@ -189,12 +187,7 @@ test.each(sides)('property: the %s that sleeps only when told that it may never 
       const byEvents = (features & QUEUE_EVENT_IDX) !== 0;
       const transcripts = TARGETS.map((target) => {
         using bench = new RingBench(target);
-        const { receiver, sender, receive, arm, disarm, one } = opened(
-          bench,
-          side,
-          features,
-          (features & QUEUE_PACKED) === 0 ? { start } : {},
-        );
+        const { receiver, sender, arm, disarm, one } = opened(bench, side, features, (features & QUEUE_PACKED) === 0 ? { start } : {});
         let waiting = 0;
         let promised = false;
         const transcript: unknown[] = [];
@@ -208,7 +201,7 @@ test.each(sides)('property: the %s that sleeps only when told that it may never 
             waiting += sent;
             transcript.push(sent);
           } else if (what === 'receive') {
-            const received = bench.take(receive, receiver.offset, 3).length;
+            const received = bench.take(bench.kernels.virtqueueReceive, receiver.offset, 3).length;
             // nobody waits for what the receiver gives back
             expect(receiver.get(Q_NOTIFY)).toBe(0);
             expect(received).toBe(Math.min(3, waiting));

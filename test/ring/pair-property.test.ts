@@ -373,18 +373,14 @@ describe.each(FORMATS)('both targets, %s rings', (format) => {
             const queue = sends ? port.transmit.driver.offset : port.receive.device.offset;
             const made = step.packets.flatMap((packet) => bench.packet(pool, frame(packet.length, seed++), packetShape(packet)) ?? []);
             bench.list(made);
-            const taken = both(step.kind, (kernels) =>
-              (sends ? kernels.virtqueueTransmit : kernels.virtqueueTransmit)(queue, bench.handles, made.length),
-            );
+            const taken = both(step.kind, (kernels) => kernels.virtqueueTransmit(queue, bench.handles, made.length));
             for (const packet of made.slice(taken)) script.packetFree(packet, 0);
           } else if (step.kind === 'reclaim') {
             both('reclaim', (kernels) => kernels.driverReclaim(port.transmit.driver.offset));
           } else {
             const dequeues = step.kind === 'dequeue';
             const queue = dequeues ? port.transmit.device.offset : port.receive.driver.offset;
-            const received = both(step.kind, (kernels) =>
-              (dequeues ? kernels.virtqueueReceive : kernels.virtqueueReceive)(queue, bench.handles, step.count),
-            );
+            const received = both(step.kind, (kernels) => kernels.virtqueueReceive(queue, bench.handles, step.count));
             both('free', (kernels) => {
               kernels.packetsFree(bench.handles, received, step.lcore);
               return 0;
@@ -452,22 +448,13 @@ describe.each(ENDS)('a hostile end on %s, %s rings', (target, format) => {
           if (sends && transmits) {
             const pool = honest === 'driver' ? port.driverPool : port.devicePool;
             const made = step.packets.flatMap((packet, seed) => bench.packet(pool, frame(packet.length, seed), packetShape(packet)) ?? []);
-            const taken = bench.send(
-              honest === 'driver' ? kernels.virtqueueTransmit : kernels.virtqueueTransmit,
-              (honest === 'driver' ? driver : device).offset,
-              made,
-            );
+            const taken = bench.send(kernels.virtqueueTransmit, (honest === 'driver' ? driver : device).offset, made);
             expect(taken).toBeLessThanOrEqual(made.length);
           } else if (step.kind === 'reclaim') {
             kernels.driverReclaim(port.transmit.driver.offset);
           } else if (!sends) {
             const queue = honest === 'driver' ? port.receive.driver : port.transmit.device;
-            const received = bench.take(
-              honest === 'driver' ? kernels.virtqueueReceive : kernels.virtqueueReceive,
-              queue.offset,
-              step.count,
-              step.lcore,
-            );
+            const received = bench.take(kernels.virtqueueReceive, queue.offset, step.count, step.lcore);
             expect(received.length).toBeLessThanOrEqual(step.count);
             for (const bytes of received) expect(bytes.length).toBeGreaterThanOrEqual(14);
           }
