@@ -38,6 +38,7 @@ export interface EndPort {
 }
 
 export type Ends = Readonly<Record<End, EndPort>>;
+export type StartedEnds = Ends & AsyncDisposable;
 
 const LINK_TIMEOUT_MS = 10_000;
 
@@ -103,7 +104,7 @@ export function refusalIn(output: string): string | undefined {
 }
 
 /** Adds the virtio_user port to the process that holds the net_vhost port, as its second. */
-export async function attachVirtio(vhost: Testpmd, program: ProgramName, benchCase: BenchCase, socket: string): Promise<Testpmd> {
+async function attachVirtio(vhost: Testpmd, program: ProgramName, benchCase: BenchCase, socket: string): Promise<Testpmd> {
   const output = await vhost.command(`port attach ${device(benchCase, 'virtio', socket)}`);
   if (!output.includes('is attached')) {
     throw new RefusedError(`${program}: ${refusalIn(vhost.errors() + output) ?? output.trim()}`);
@@ -113,7 +114,7 @@ export async function attachVirtio(vhost: Testpmd, program: ProgramName, benchCa
 }
 
 /** The handshake goes on after the front-end's prompt: wait for the back-end to see the link. */
-export async function untilLinkUp({ testpmd, port }: EndPort, signal: AbortSignal): Promise<void> {
+async function untilLinkUp({ testpmd, port }: EndPort, signal: AbortSignal): Promise<void> {
   const deadline = performance.now() + LINK_TIMEOUT_MS;
   while (!(await testpmd.command(`show port info ${port}`)).includes('Link status: up')) {
     if (performance.now() > deadline) {
@@ -124,7 +125,7 @@ export async function untilLinkUp({ testpmd, port }: EndPort, signal: AbortSigna
 }
 
 /** The receiver first, so that it is there when the first packet comes. */
-export async function startForwarding(ends: Ends, benchCase: BenchCase, direction: Direction): Promise<void> {
+async function startForwarding(ends: Ends, benchCase: BenchCase, direction: Direction): Promise<void> {
   const sender = senderOf(direction);
   const processes = new Set([direction.receiver, sender].map((end) => ends[end].testpmd));
   // With both ports in one process, each of them sends the loop's first packets: half of them each.
@@ -151,6 +152,30 @@ export async function startForwarding(ends: Ends, benchCase: BenchCase, directio
     await testpmd.command('set flush_rx off');
     await expectOutput(testpmd, `set burst ${DEFAULT_BURST}`, /Number of packets per burst/);
     await expectOutput(testpmd, 'start', /packet forwarding - ports=/);
+  }
+}
+
+/** Starts both ends and has them forward; disposed of, their processes end. The vhost end listens, so it is there first whoever sends. */
+export async function startEnds(setting: Starting, benchCase: BenchCase, direction: Direction, pairing: Pairing): Promise<StartedEnds> {
+  const socket = freshSocket(setting);
+  const isOne = benchCase.oneProcess === true;
+  const vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
+  let virtio = vhost;
+  const end = async (): Promise<void> => {
+    await virtio[Symbol.asyncDispose]();
+    await vhost[Symbol.asyncDispose]();
+  };
+  try {
+    virtio = isOne
+      ? await attachVirtio(vhost, pairing.vhost, benchCase, socket)
+      : await startEnd(setting, benchCase, pairing, 'virtio', socket);
+    const ends: Ends = { virtio: { testpmd: virtio, port: isOne ? 1 : 0 }, vhost: { testpmd: vhost, port: 0 } };
+    await untilLinkUp(ends.vhost, setting.signal);
+    await startForwarding(ends, benchCase, direction);
+    return { ...ends, [Symbol.asyncDispose]: end };
+  } catch (error) {
+    await end();
+    throw error;
   }
 }
 

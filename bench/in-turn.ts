@@ -21,7 +21,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
 import { coreState, DEFAULT_NEAR_BELOW_NS, openCoreDistance, type CoreState } from './core-distance.ts';
-import { attachVirtio, freshSocket, readStats, startEnd, startForwarding, untilLinkUp, type Ends, type Starting } from './ends.ts';
+import { readStats, startEnds, type Ends, type StartedEnds, type Starting } from './ends.ts';
 import { allowedCpus, prepareMemory } from './machine.ts';
 import { matrixCases, PATHS, TESTS } from './matrix.ts';
 import { findCommand, programAt, type Program } from './programs.ts';
@@ -69,12 +69,12 @@ interface Plan {
 
 /** A program with its packets going, stopped. */
 class Turn {
-  readonly #ends: Ends;
+  readonly #ends: StartedEnds;
   readonly #direction: Direction;
   #before = taskTimes(process.pid);
   #packets = 0;
 
-  private constructor(ends: Ends, direction: Direction) {
+  private constructor(ends: StartedEnds, direction: Direction) {
     this.#ends = ends;
     this.#direction = direction;
   }
@@ -82,26 +82,11 @@ class Turn {
   static async start(name: string, { benchCase, direction, common }: Plan): Promise<Turn> {
     const program = findProgram(name);
     const setting: Starting = { ...common, programs: { [program.name]: program } };
-    const socket = freshSocket(setting);
-    const pairing = { name, virtio: program.name, vhost: program.name };
-    const vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
-    let virtio = vhost;
-    try {
-      const isOne = benchCase.oneProcess === true;
-      virtio = isOne
-        ? await attachVirtio(vhost, program.name, benchCase, socket)
-        : await startEnd(setting, benchCase, pairing, 'virtio', socket);
-      const turn = new Turn({ vhost: { testpmd: vhost, port: 0 }, virtio: { testpmd: virtio, port: isOne ? 1 : 0 } }, direction);
-      await untilLinkUp(turn.#ends.vhost, setting.signal);
-      await startForwarding(turn.#ends, benchCase, direction);
-      await sleep(WARM_UP_MS);
-      turn.#pause();
-      return turn;
-    } catch (error) {
-      await virtio[Symbol.asyncDispose]();
-      await vhost[Symbol.asyncDispose]();
-      throw error;
-    }
+    const ends = await startEnds(setting, benchCase, direction, { name, virtio: program.name, vhost: program.name });
+    const turn = new Turn(ends, direction);
+    await sleep(WARM_UP_MS);
+    turn.#pause();
+    return turn;
   }
 
   /** Mpps of a window of a clock's time. */
@@ -138,8 +123,7 @@ class Turn {
   }
 
   async close(): Promise<void> {
-    await this.#ends.virtio.testpmd[Symbol.asyncDispose]();
-    await this.#ends.vhost.testpmd[Symbol.asyncDispose]();
+    await this.#ends[Symbol.asyncDispose]();
   }
 
   get #receiver(): Ends['vhost'] {
@@ -151,11 +135,13 @@ class Turn {
   }
 
   #pause(): void {
-    for (const { testpmd } of Object.values(this.#ends)) testpmd.pause();
+    this.#ends.virtio.testpmd.pause();
+    this.#ends.vhost.testpmd.pause();
   }
 
   #resume(): void {
-    for (const { testpmd } of Object.values(this.#ends)) testpmd.resume();
+    this.#ends.virtio.testpmd.resume();
+    this.#ends.vhost.testpmd.resume();
   }
 }
 

@@ -9,19 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BenchCase, Direction, End, Pairing } from './cases.ts';
 import { coreState, type CoreState } from './core-distance.ts';
-import {
-  attachVirtio,
-  freshSocket,
-  readStats,
-  RefusedError,
-  startEnd,
-  startForwarding,
-  stopForwarding,
-  untilLinkUp,
-  type EndPort,
-  type Ends,
-  type Setting,
-} from './ends.ts';
+import { readStats, RefusedError, startEnds, stopForwarding, type EndPort, type Ends, type Setting } from './ends.ts';
 import { parseForwardStats, parseLatency, type LatencyStats, type PortStats } from './port-stats.ts';
 import { processMemory, type ProcessMemory } from './process-memory.ts';
 import type { ProgramName } from './programs.ts';
@@ -120,16 +108,8 @@ export function judge(measured: Measured, wantedState: CoreState | 'any', tester
 }
 
 async function measure(setting: Setting, benchCase: BenchCase, direction: Direction, pairing: Pairing): Promise<Measured> {
-  const socket = freshSocket(setting);
-  const isOneProcess = benchCase.oneProcess === true;
-  // The vhost end listens, so it is there first whoever sends.
-  await using vhost = await startEnd(setting, benchCase, pairing, 'vhost', socket);
-  await using virtio = isOneProcess
-    ? await attachVirtio(vhost, pairing.vhost, benchCase, socket)
-    : await startEnd(setting, benchCase, pairing, 'virtio', socket);
-  const ends: Ends = { virtio: { testpmd: virtio, port: isOneProcess ? 1 : 0 }, vhost: { testpmd: vhost, port: 0 } };
-  await untilLinkUp(ends.vhost, setting.signal);
-  await startForwarding(ends, benchCase, direction);
+  await using ends = await startEnds(setting, benchCase, direction, pairing);
+  const [virtio, vhost] = [ends.virtio.testpmd, ends.vhost.testpmd];
   await sleep(setting.warmUpSeconds * 1000, undefined, { signal: setting.signal });
 
   const distanceBeforeNs = await distanceWhilePaused(ends, setting);
