@@ -16,6 +16,7 @@ import type { DriverQueue } from '../ring/virtqueue.ts';
 import { VirtioError } from '../system/error.ts';
 import { closeFd, createEventFd } from '../system/event-fd.ts';
 import { watchReadable } from '../system/readiness.ts';
+import { lookRegularly } from '../system/regular-looks.ts';
 import type { BackendEvents, DeviceLink, DeviceOffer, DeviceStart, VirtioBackend } from './backend.ts';
 import { encodeRss, encodeU16, MAC_ADDR_SET, MQ_RSS_CONFIG, MQ_VQ_PAIRS_SET, type ControlCommand } from './control-commands.ts';
 import { CONTROL_SIZE, ControlQueue } from './control-queue.ts';
@@ -44,8 +45,6 @@ import {
 } from './virtio-features.ts';
 import type { VirtioTransport } from './virtio-transport.ts';
 
-/** How often a device is looked for that may come back, and a link is read of which nothing else tells. */
-const WATCH_MILLISECONDS = 1000;
 /** Taken whenever they are offered, whatever the port wants. */
 const OWN_FEATURES =
   VIRTIO_F_ANY_LAYOUT |
@@ -118,7 +117,7 @@ export class TransportBackend implements VirtioBackend {
   readonly #interrupts: number[] = [];
   #control: ControlQueue | undefined;
   #link: DeviceLink = { up: true };
-  #watch: NodeJS.Timeout | undefined;
+  #endWatch: (() => void) | undefined;
   #removed = false;
   #complaint = '';
   #open = true;
@@ -132,9 +131,9 @@ export class TransportBackend implements VirtioBackend {
   open(): Promise<DeviceOffer | undefined> {
     return this.#exclusive(async () => {
       const offer = await this.#openDevice();
-      this.#watch = setInterval(() => {
+      this.#endWatch = lookRegularly(() => {
         this.#lookForDevice();
-      }, WATCH_MILLISECONDS).unref();
+      });
       return offer;
     });
   }
@@ -220,7 +219,7 @@ export class TransportBackend implements VirtioBackend {
   close(): Promise<void> {
     const first = this.#open;
     this.#open = false;
-    clearInterval(this.#watch);
+    this.#endWatch?.();
     return this.#exclusive(async () => {
       if (!first) return;
       const session = this.#session;
@@ -376,12 +375,9 @@ export class TransportBackend implements VirtioBackend {
   async #watchConfig(session: Session, told: boolean): Promise<void> {
     const fd = this.#interrupts[CONFIG_INTERRUPT];
     if (!told || fd === undefined) {
-      const timer = setInterval(() => {
+      session.endWatch = lookRegularly(() => {
         this.#configChanged(session, undefined);
-      }, WATCH_MILLISECONDS).unref();
-      session.endWatch = () => {
-        clearInterval(timer);
-      };
+      });
       return;
     }
     await session.transport.setConfigInterrupt(CONFIG_INTERRUPT);

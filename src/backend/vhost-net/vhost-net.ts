@@ -17,6 +17,7 @@ import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd, signalEventFd } from '../../system/event-fd.ts';
 import { systemError } from '../../system/ffi.ts';
 import { ioctl } from '../../system/ioctl.ts';
+import { lookRegularly } from '../../system/regular-looks.ts';
 import { Tap } from '../../system/tap.ts';
 import { OFFLOAD_FEATURES } from '../offload-features.ts';
 import type { BackendEvents, DeviceOffer, DeviceStart, VirtioBackend } from '../backend.ts';
@@ -24,9 +25,6 @@ import { tapFeatures, tapOffloads } from './tap-offloads.ts';
 import { encodeVringFile, NO_FILE, VHOST, VHOST_NET_F_VIRTIO_NET_HDR, type VhostRequest } from '../vhost-ioctl/requests.ts';
 import { encodeMemoryTable, encodeU64, encodeVringAddress, encodeVringState } from '../vhost-user/messages.ts';
 import { VIRTIO_F_VERSION_1, VIRTIO_NET_F_MRG_RXBUF } from '../virtio-features.ts';
-
-/** How often the tap is looked at, and after its removal made anew. */
-const WATCH_MILLISECONDS = 1000;
 
 export interface VhostNetOptions {
   readonly arena: Arena;
@@ -79,7 +77,7 @@ export class VhostNet implements VirtioBackend {
   readonly #descriptors: RingDescriptors[] = [];
   /** Numbers of the rings that the kernel holds. */
   #started: readonly number[] = [];
-  #watch: NodeJS.Timeout | undefined;
+  #endWatch: (() => void) | undefined;
   #complaint = '';
   #open = true;
 
@@ -175,7 +173,7 @@ export class VhostNet implements VirtioBackend {
   #close(): void {
     if (!this.#open) return;
     this.#open = false;
-    clearInterval(this.#watch);
+    this.#endWatch?.();
     this.#closeDevice();
     for (const { kick, call } of this.#descriptors.splice(0)) {
       closeFd(kick);
@@ -275,7 +273,7 @@ export class VhostNet implements VirtioBackend {
 
   /** Somebody may remove the interface while it is in use (ip link del): nothing else tells. */
   #watchTap(): void {
-    this.#watch = setInterval(() => {
+    this.#endWatch = lookRegularly(() => {
       if (this.#tap?.exists === true) return;
       if (this.#tap !== undefined) {
         this.#options.log(`${this.peer}: the tap was removed; a new one is made`);
@@ -288,6 +286,6 @@ export class VhostNet implements VirtioBackend {
       } catch (error) {
         this.#complain(error);
       }
-    }, WATCH_MILLISECONDS).unref();
+    });
   }
 }

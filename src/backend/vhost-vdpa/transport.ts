@@ -7,14 +7,13 @@ import type { Notification } from '../../ring/notification.ts';
 import type { DeviceAddress } from '../../ring/physical-addresses.ts';
 import { VirtioError } from '../../system/error.ts';
 import { closeFd, createEventFd } from '../../system/event-fd.ts';
+import { lookRegularly } from '../../system/regular-looks.ts';
 import { VIRTIO_STATUS_DRIVER_OK } from '../virtio-features.ts';
 import type { RingPlace, TransportInterrupts, VirtioTransport } from '../virtio-transport.ts';
 import { NO_FILE } from '../vhost-ioctl/requests.ts';
 import { VdpaDevice } from './device.ts';
 import type { VdpaSystem } from './system.ts';
 
-/** How often the device file is looked for. */
-const WATCH_MILLISECONDS = 1000;
 /** Each ring and the configuration may have a descriptor of its own, as many as there are. */
 const ANY_NUMBER = 0xffff;
 
@@ -33,7 +32,7 @@ export class VdpaTransport implements VirtioTransport {
   readonly interrupts: TransportInterrupts;
   readonly #arena: Arena;
   readonly #device: VdpaDevice;
-  readonly #watch: NodeJS.Timeout;
+  readonly #endWatch: () => void;
   readonly #kicks = new Map<number, number>();
   readonly #listeners: ((reason: string) => void)[] = [];
   #interrupts: readonly number[] = [];
@@ -63,11 +62,11 @@ export class VdpaTransport implements VirtioTransport {
       },
     };
     // it goes with the device (vdpa dev del, which waits until it is closed): nothing else tells
-    this.#watch = setInterval(() => {
+    this.#endWatch = lookRegularly(() => {
       if (system.exists(path)) return;
-      clearInterval(this.#watch);
+      this.#endWatch();
       for (const listener of this.#listeners.splice(0)) listener('the device was removed; it is taken again when it is back');
-    }, WATCH_MILLISECONDS).unref();
+    });
   }
 
   addressOf(offset: number): DeviceAddress {
@@ -175,7 +174,7 @@ export class VdpaTransport implements VirtioTransport {
 
   close(): Promise<void> {
     return settle(() => {
-      clearInterval(this.#watch);
+      this.#endWatch();
       this.#device.close();
       for (const fd of this.#kicks.values()) closeFd(fd);
       this.#kicks.clear();
