@@ -294,7 +294,12 @@ function forwardAndSleep(engine: ForwardingEngine, streams: readonly OpenStream[
     for (const stream of streams) forward(stream);
     rounds = (rounds + 1) >>> 0;
     u32[roundsIndex] = rounds;
-    empty = hasMoved() ? 0 : empty + 1;
+    if (hasMoved()) {
+      empty = 0;
+      report?.moved();
+      continue;
+    }
+    empty += 1;
     if (empty < sleep.afterEmptyRounds) continue;
     empty = 0;
     report?.before();
@@ -308,6 +313,7 @@ function forwardAndSleep(engine: ForwardingEngine, streams: readonly OpenStream[
 
 /** What l3fwd-power prints of sleeping, but not more often than can be read. */
 function sleepReporter(streams: readonly LcoreStream[]): {
+  readonly moved: () => void;
   readonly before: () => void;
   readonly after: (outcome: Sleep, stream: number) => void;
 } {
@@ -315,6 +321,10 @@ function sleepReporter(streams: readonly LcoreStream[]): {
   let said = -ANNOUNCE_MILLISECONDS;
   let news = true;
   return {
+    moved() {
+      // packets may come while it is awake by itself: then nothing woke it, and that it sleeps again is to be said all the same
+      news = true;
+    },
     before() {
       const now = performance.now();
       if (!news || now - said < ANNOUNCE_MILLISECONDS) return;
