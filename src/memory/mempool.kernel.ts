@@ -90,6 +90,13 @@ export function mbufAllocate(pool: u32, lcore: u32, to: u32, count: u32): u32 {
   return count;
 }
 
+/** The mbuf that was freed last into the cache of `lcore`, and would be allocated first; 0 when that is empty. */
+export function freedLast(pool: u32, lcore: u32): u32 {
+  const cache: u32 = ld32(pool + POOL_CACHES) + lcore * ld32(pool + POOL_CACHE_STRIDE);
+  const length: u32 = ld32(cache + CACHE_LENGTH);
+  return length === 0 ? 0 : ld32(cache + CACHE_ITEMS + ((length - 1) << 2));
+}
+
 /** Gives up one of several references; returns 1 when it was the last one after all. */
 function dropReference(mbuf: u32): u32 {
   // SEGMENTS and REFERENCES share an aligned word

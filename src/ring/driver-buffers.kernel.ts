@@ -4,10 +4,23 @@
  */
 import { ld32, st16, st32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_NEXT, MBUF_ROOM, MBUF_SEGMENTS, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
-import { mbufAllocate } from '../memory/mempool.kernel.ts';
+import { freedLast, mbufAllocate } from '../memory/mempool.kernel.ts';
 import { count } from './counters.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
-import { QUEUE_ERROR_ID, QUEUE_ERROR_LENGTH, Q_FREE, Q_HEADER, Q_NO_MBUF, Q_POOL, Q_SCRATCH, SHADOW_MBUF } from './queue-layout.ts';
+import {
+  QUEUE_ERROR_ID,
+  QUEUE_ERROR_LENGTH,
+  Q_FREE,
+  Q_FREED,
+  Q_HEADER,
+  Q_LAST_MBUF,
+  Q_LCORE,
+  Q_NO_MBUF,
+  Q_POOL,
+  Q_SCRATCH,
+  Q_SIZE,
+  SHADOW_MBUF,
+} from './queue-layout.ts';
 
 /** Buffers posted at a time. */
 const BATCH: u32 = 32;
@@ -32,6 +45,31 @@ export function takeBuffers(queue: u32, lcore: u32): u32 {
 /** Free descriptors from which on it pays to post buffers. */
 export function refillThreshold(size: u32): u32 {
   return size >= 2 * BATCH ? BATCH : size >>> 1;
+}
+
+/**
+ * At the start of a burst, before buffers are posted: finds out whether the caller has freed all of the burst before.
+ *
+ * Then its buffers are posted now, into the very slots that they came out of: descriptors of a split ring stay as they are, and their
+ * lines with both sides. Measured on Zen 4, split, 64 B, vhost to virtio with far cores: 25.5 against 17.9 Mpps. A caller that keeps its
+ * packets, as one that sends them on, gets no such buffers back: then they are posted right after the burst, as in a loop with a ring full
+ * of packets the device would be a burst short otherwise.
+ */
+export function lookForFreed(queue: u32): void {
+  const last: u32 = ld32(queue + Q_LAST_MBUF);
+  if (last === 0) return;
+  st32(queue + Q_FREED, freedLast(ld32(queue + Q_POOL), ld32(queue + Q_LCORE)) === last ? 1 : 0);
+  st32(queue + Q_LAST_MBUF, 0);
+}
+
+/**
+ * At the end of a burst of `received` packets, whose handles are at `to`.
+ * @returns 1 when buffers are to be posted right away: the caller is not known to free packets, or the device is short of buffers
+ */
+export function isPostingDue(queue: u32, to: u32, received: u32): u32 {
+  if (received === 0) return 0;
+  st32(queue + Q_LAST_MBUF, ld32(to + ((received - 1) << 2)));
+  return ld32(queue + Q_FREED) === 0 || ld32(queue + Q_FREE) > ld32(queue + Q_SIZE) >>> 2 ? 1 : 0;
 }
 
 /**

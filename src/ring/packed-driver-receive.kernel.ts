@@ -9,7 +9,8 @@ import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
-import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
+import { acceptBuffer, appendBuffer, isPostingDue, lookForFreed, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
+import { claimLines } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { PACKED_BYTES, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, descriptorAt, isUsed, loadWord, publishBurst, putDescriptor } from './packed-ring.kernel.ts';
@@ -59,6 +60,7 @@ import { DESCRIPTOR_F_WRITE } from './split-layout.ts';
 export function packedDriverRefill(queue: u32, lcore: u32): u32 {
   const wanted: u32 = takeBuffers(queue, lcore);
   if (wanted === 0) return 0;
+  claimLines(queue, ld32(queue + Q_OWN_INDEX) & POSITION_INDEX, wanted);
   const size: u32 = ld32(queue + Q_SIZE);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   const header: u32 = ld32(queue + Q_HEADER);
@@ -271,7 +273,7 @@ function readAhead(queue: u32, packets: u32, size: u32): void {
 export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
   const size: u32 = ld32(queue + Q_SIZE);
-  // a pool that was empty may have buffers again
+  lookForFreed(queue);
   refillMost(queue, size);
   const features: u32 = ld32(queue + Q_FEATURES);
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
@@ -362,7 +364,6 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     countSizes(queue, runLength, run);
     countBurst(queue, received - fours, bytes);
   }
-  // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
-  refillMost(queue, size);
+  if (isPostingDue(queue, to, received) !== 0) refillMost(queue, size);
   return received;
 }

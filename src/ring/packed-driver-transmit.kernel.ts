@@ -20,7 +20,7 @@ import {
 } from '../memory/mbuf-layout.ts';
 import { packetFree, packetsFree } from '../memory/mempool.kernel.ts';
 import { count, countBurst, countGroupAddress, countSizes } from './counters.kernel.ts';
-import { takeFours } from './driver-fours.kernel.ts';
+import { claimLines, takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
 import { packedSendFours } from './packed-driver-fours.kernel.ts';
@@ -188,6 +188,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const size: u32 = ld32(queue + Q_SIZE);
   let free: u32 = ld32(queue + Q_FREE);
   if (free < packets) free = packedDriverReclaim(queue);
+  claimLines(queue, ld32(queue + Q_OWN_INDEX) & POSITION_INDEX, packets < free ? packets : free);
   const header: u32 = ld32(queue + Q_HEADER);
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   const features: u32 = ld32(queue + Q_FEATURES);

@@ -16,6 +16,14 @@
  *
  * Descriptors of one list lie one behind the other. What one burst writes becomes visible at once: its first descriptor's id and
  * flags, one word, are stored last.
+ *
+ * A line of four descriptors goes to and fro in each lap, and where the two cores are far apart each way takes a few hundred ns:
+ *
+ *     driver   writes four available ----.            .---> reads four used, has them to write again
+ *     device                             '-> reads ---'--- writes four used
+ *
+ * So each side has all lines of a burst on their way at once: who reads goes through the burst in a pass of its own, and who writes stores
+ * one word into each line first (claimLines), as a core waits for no more lines than its store queue has room for.
  * @module
  */
 

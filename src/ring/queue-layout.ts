@@ -126,6 +126,10 @@ export const Q_LENGTH_LIMIT: u32 = 312;
 export const Q_PHYSICAL: u32 = 316;
 /** Counter, as those above: transmit: packets beyond Q_LENGTH_LIMIT, which were dropped; among Q_ERRORS or Q_DROPPED, too. */
 export const Q_OVERSIZE: u32 = 320;
+/** u32: driver, receive: the mbuf handed out last; 0 once it is known whether the caller has freed it. */
+export const Q_LAST_MBUF: u32 = 328;
+/** u32: driver, receive: 1 while the caller frees each burst before it asks for the next (driver-buffers.kernel.ts). */
+export const Q_FREED: u32 = 332;
 export const Q_BYTES_TOTAL: u32 = 384;
 
 /** More than any packet has, and its sign bit is 0, so that differences tell. */

@@ -8,7 +8,7 @@
 import { clearWords, gatherWords, ld32, ldu32, spreadWords, stu32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { completePacket, mergedFour } from './driver-fours.kernel.ts';
+import { claimLines, completePacket, mergedFour } from './driver-fours.kernel.ts';
 import { unfitFour } from './driver-steps.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
@@ -104,6 +104,12 @@ function difference(descriptor: u32, address: u32, high: u32, length: u32, flags
   );
 }
 
+/** claimLines() where the first of the descriptors is to have another address: those that stay as they are stay with both sides. */
+function claimChanging(queue: u32, slot: u32, count: u32, address: u32): void {
+  const first: u32 = ld32(queue + Q_DESCRIPTORS) + slot * DESCRIPTOR_BYTES;
+  if (ld32(first + DESCRIPTOR_ADDRESS_LOW) !== address) claimLines(queue, slot, count);
+}
+
 /** Writes the entries of the available ring for four descriptors from `slot` on, where they are not there already. */
 function offerFour(entry: u32, slot: u32): void {
   const low: u32 = (slot | ((slot + 1) << 16)) >>> 0;
@@ -129,6 +135,7 @@ export function splitPostFours(queue: u32, buffers: u32): u32 {
   let slot: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let posted: u32 = 0;
+  claimChanging(queue, slot, buffers, ld32(ld32(scratch) + MBUF_BUFFER) + before);
   while (posted + 4 <= buffers && slot + 4 <= size && at + 4 <= size) {
     const from: u32 = scratch + (posted << 2);
     const descriptor: u32 = table + slot * DESCRIPTOR_BYTES;
@@ -164,6 +171,7 @@ export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
   let slot: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let sent: u32 = 0;
+  if (most !== 0) claimChanging(queue, slot, most, ld32(ld32(from) + MBUF_DATA) - header);
   while (sent + 4 <= most && slot + 4 <= size && at + 4 <= size) {
     const handles: u32 = from + (sent << 2);
     if (unfitFour(handles, header, limit) !== 0) break;

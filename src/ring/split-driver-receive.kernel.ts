@@ -9,7 +9,7 @@ import { packetFree } from '../memory/mempool.kernel.ts';
 import { readNetHeader } from '../net/net-header.kernel.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { count, countBurst, countGroupAddress, countPackets, countSizes } from './counters.kernel.ts';
-import { acceptBuffer, appendBuffer, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
+import { acceptBuffer, appendBuffer, isPostingDue, lookForFreed, refillThreshold, takeBuffers } from './driver-buffers.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import { physicalHigh, physicalLow } from './physical-address.kernel.ts';
@@ -183,7 +183,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   if (ld32(queue + Q_STATE) !== QUEUE_RUNNING) return 0;
   const size: u32 = ld32(queue + Q_SIZE);
   const mask: u32 = size - 1;
-  // a pool that was empty may have buffers again
+  lookForFreed(queue);
   refillMost(queue, size);
   let handled: u32 = ld32(queue + Q_HANDLED);
   let ahead: u32 = (ld32(queue + Q_SEEN) - handled) & 0xffff;
@@ -332,8 +332,7 @@ export function splitDriverReceive(queue: u32, to: u32, packets: u32): u32 {
     countSizes(queue, runLength, run);
     countBurst(queue, received - fours, bytes);
   }
-  // at once, and not before the next burst: in a loop that fills the ring, the device would be a burst short
-  refillMost(queue, size);
+  if (isPostingDue(queue, to, received) !== 0) refillMost(queue, size);
   return received;
 }
 

@@ -6,14 +6,14 @@
  * writes the call into WebAssembly in line. Measured on Zen 4, both ends on one core, packed vectorized: 1.05 (1.03-1.07) times as fast.
  * @module
  */
-import { ld32 } from '../memory/access.ts';
+import { atomicLoad32, ld32 } from '../memory/access.ts';
 import { splitDeviceArm, splitDeviceDisarm, splitDriverArm, splitDriverDisarm } from './interrupt.kernel.ts';
 import { packedDeviceDequeue } from './packed-device-dequeue.kernel.ts';
 import { packedDeviceEnqueue } from './packed-device-enqueue.kernel.ts';
 import { packedDriverReceive, packedDriverRefill } from './packed-driver-receive.kernel.ts';
 import { packedDriverReclaim, packedDriverTransmit } from './packed-driver-transmit.kernel.ts';
 import { packedDeviceArm, packedDeviceDisarm, packedDriverArm, packedDriverDisarm } from './packed-interrupt.kernel.ts';
-import { QUEUE_DEVICE, QUEUE_PACKED, Q_FEATURES } from './queue-layout.ts';
+import { QUEUE_DEVICE, QUEUE_PACKED, QUEUE_STOPPED, Q_FEATURES, Q_STATE } from './queue-layout.ts';
 import { splitDeviceDequeue } from './split-device-dequeue.kernel.ts';
 import { splitDeviceEnqueue } from './split-device-enqueue.kernel.ts';
 import { splitDriverReceive, splitDriverRefill } from './split-driver-receive.kernel.ts';
@@ -23,8 +23,14 @@ function isPacked(queue: u32): boolean {
   return (ld32(queue + Q_FEATURES) & QUEUE_PACKED) !== 0;
 }
 
+/*
+ * The state is read before the features: the control plane may negotiate others, a packed ring after a split one, while a queue is stopped,
+ * and starts it last. A thread that was interrupted between the two the other way round would go through the one as if it were the other.
+ */
+
 /** Receives on either end: what comes of the device, or what the driver sends. */
 export function virtqueueReceive(queue: u32, to: u32, packets: u32): u32 {
+  if (atomicLoad32(queue + Q_STATE) === QUEUE_STOPPED) return 0;
   const features: u32 = ld32(queue + Q_FEATURES);
   if ((features & QUEUE_DEVICE) !== 0)
     return (features & QUEUE_PACKED) !== 0 ? packedDeviceDequeue(queue, to, packets) : splitDeviceDequeue(queue, to, packets);
@@ -33,6 +39,7 @@ export function virtqueueReceive(queue: u32, to: u32, packets: u32): u32 {
 
 /** Transmits on either end: to the device, or into the driver's buffers. */
 export function virtqueueTransmit(queue: u32, from: u32, packets: u32): u32 {
+  if (atomicLoad32(queue + Q_STATE) === QUEUE_STOPPED) return 0;
   const features: u32 = ld32(queue + Q_FEATURES);
   if ((features & QUEUE_DEVICE) !== 0)
     return (features & QUEUE_PACKED) !== 0 ? packedDeviceEnqueue(queue, from, packets) : splitDeviceEnqueue(queue, from, packets);

@@ -1,9 +1,10 @@
 /** Rings that are worked four packets a step: what does not come in fours, and what is wrong in the middle of four. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MBUF_PORT } from '../../src/memory/mbuf-layout.ts';
+import { MBUF_DATA, MBUF_PORT } from '../../src/memory/mbuf-layout.ts';
 import type { Mempool } from '../../src/memory/mempool.ts';
+import { NET_HEADER_BYTES } from '../../src/net/virtio-net-header.ts';
 import { PACKED_BYTES, PACKED_LENGTH, PACKED_WORD } from '../../src/ring/packed-layout.ts';
-import { USED_ELEMENT_BYTES, USED_RING } from '../../src/ring/split-layout.ts';
+import { DESCRIPTOR_BYTES, USED_ELEMENT_BYTES, USED_RING } from '../../src/ring/split-layout.ts';
 import {
   Q_BYTES,
   Q_ERRORS,
@@ -103,6 +104,60 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     }
     expect(bench.kernels.driverReclaim(driver.offset)).toBe(32);
     expect(counter(driver, Q_PACKETS)).toBe(170);
+  });
+
+  it.each([0, 4, 8])('what was left at byte %i of a header is not sent, nor does it matter what is before the header', (at) => {
+    const { driver, device } = pair(16);
+    const sent = frames(4);
+    const handles = sent.map((bytes) => packet(bytes));
+    const headers = handles.map((handle) => bench.ld32(handle + MBUF_DATA) - NET_HEADER_BYTES);
+    for (const header of headers) bench.st32(header - 4, 0x5a5a_5a5a);
+    bench.st32((headers[2] ?? 0) + at, 0x5a5a_5a5a);
+    expect(bench.send(bench.kernels.virtqueueTransmit, driver.offset, handles)).toBe(4);
+    for (const header of headers) expect(bench.read(header, NET_HEADER_BYTES)).toEqual(Buffer.alloc(NET_HEADER_BYTES));
+    expect(bench.take(bench.kernels.virtqueueReceive, device.offset, 4)).toEqual(sent);
+  });
+
+  describe('buffers are posted', () => {
+    const addresses = ({ driver }: Pair): string[] =>
+      Array.from({ length: 128 }, (_, slot) => bench.read(driver.descriptors + slot * DESCRIPTOR_BYTES, 8).toString('hex'));
+
+    it('into the slots that they came out of, before the next burst, when the caller frees what it gets', () => {
+      const receive = pair(128);
+      fill(receive);
+      // what the device has in its hands is not the driver's
+      const others = bench.pool();
+      const receiveAndFree = (): void => {
+        const handles = frames(32).map((bytes) => bench.packet(others, bytes) ?? 0);
+        expect(bench.send(bench.kernels.virtqueueTransmit, receive.device.offset, handles)).toBe(32);
+        expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toHaveLength(32);
+      };
+      // by then it is known that it does
+      receiveAndFree();
+      receiveAndFree();
+      bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32);
+      const before = addresses(receive);
+      for (let round = 0; round < 9; round++) {
+        receiveAndFree();
+        expect(receive.driver.get(Q_FREE)).toBe(32);
+        // now and then there is nothing
+        if (round % 3 === 0) expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32)).toBe(0);
+      }
+      bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32);
+      expect(addresses(receive)).toEqual(before);
+      expect(receive.driver.get(Q_FREE)).toBe(0);
+    });
+
+    it('right after the burst when it keeps that', () => {
+      const receive = pair(128);
+      fill(receive);
+      for (let round = 0; round < 6; round++) {
+        put(receive, frames(32));
+        expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles + round * 128, 32)).toBe(32);
+        expect(receive.driver.get(Q_FREE)).toBe(0);
+      }
+      bench.kernels.packetsFree(bench.handles, 6 * 32, 0);
+    });
   });
 
   it('multicast packets are counted, in fours or not, unless the path does not look into packets', () => {
