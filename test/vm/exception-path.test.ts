@@ -8,7 +8,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { WHY_NO_MACHINE } from './available.ts';
-import { runScript, SCRIPT_LIMIT } from './script.ts';
+import { forwarded, runScript, SCRIPT_LIMIT } from './script.ts';
 
 const OURS = 'dpdk-ts-testpmd';
 const DPDK = 'dpdk-testpmd';
@@ -38,16 +38,6 @@ const END = `
   leave a || give_up "a: status $?"
   mark a; cat /tmp/a.log
   mark left; ls /sys/class/net`;
-
-/** What a testpmd says at its end about a port. */
-function forwarded(text: string, port: number): { readonly received: number; readonly sent: number; readonly dropped: number } {
-  const found = new RegExp(
-    `statistics for port ${String(port)} +-+\\n +RX-packets: (\\d+) +RX-dropped: (\\d+) .*\\n +TX-packets: (\\d+) +TX-dropped: (\\d+) `,
-  ).exec(text);
-  if (found === null) throw new Error(`no statistics of port ${String(port)} in:\n${text}`);
-  const [received = 0, rxDropped = 0, sent = 0, txDropped = 0] = found.slice(1).map(Number);
-  return { received, sent, dropped: rxDropped + txDropped };
-}
 
 const round = (packets: number) => ({ received: packets, sent: packets, dropped: 0 });
 

@@ -4,6 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { parseForwardStats } from '../../bench/port-stats.ts';
 import { runInMachine, type MachineOptions } from './machine.ts';
 
 const FUNCTIONS = fileURLToPath(new URL('testpmd.sh', import.meta.url));
@@ -32,4 +33,11 @@ export async function runScript(lines: string, options: Omit<MachineOptions, 'co
       .map((part) => [part.slice(0, part.indexOf('\n')), part.slice(part.indexOf('\n') + 1)]),
   );
   return { text: stdout, values: new Map(pairs), section: (mark) => sections.get(mark) ?? '' };
+}
+
+/** What a testpmd says about a port when it stops forwarding. */
+export function forwarded(text: string, port: number): { readonly received: number; readonly sent: number; readonly dropped: number } {
+  const stats = parseForwardStats(text, port);
+  if (stats === undefined) throw new Error(`no statistics of port ${String(port)} in:\n${text}`);
+  return { received: stats.rxPackets, sent: stats.txPackets, dropped: stats.rxDropped + stats.txDropped };
 }

@@ -5,21 +5,22 @@
  */
 import { describe, expect, test } from 'vitest';
 import { WHY_NO_MACHINE } from './available.ts';
-import { runScript, SCRIPT_LIMIT } from './script.ts';
+import { forwarded, runScript, SCRIPT_LIMIT } from './script.ts';
 
 const BYTES = 12_000_000;
 const VDEV = (index: number, last: string): string =>
   `--vdev=virtio_user${String(index)},path=/dev/vhost-net,queue_size=1024,mac=02:00:00:00:00:${last}`;
 const LAUNCH = `launch a dpdk-ts-testpmd -l 2-3 -n 4 --no-pci --in-memory ${VDEV(0, '0a')} ${VDEV(1, '0b')}`;
 
-/** Shell: a file from ns1 to ns0, and packets of more than 1518 bytes that each port has seen meanwhile. */
+/** Shell: a file from ns1 to ns0, what the ports forwarded meanwhile, and how many packets of more than 1518 bytes each of them saw. */
 const FETCH = (mark: string): string => `
   tell a 'clear port xstats all'; tell a start
   rm -f /tmp/copy
   ip netns exec ns0 timeout 60 /vm/busybox wget -q -O /tmp/copy http://10.0.0.2:8000/file
   mark '${mark}'; sha256sum < /tmp/copy
+  say a stop
   for port in 0 1; do say a "show port xstats $port" | sed -n "s/^\\([rt]x\\)_q0_size_1519_max_packets: /large \\1 $port: /p"; done
-  mark end; tell a stop`;
+  mark end`;
 
 const PREPARE = `
   namespaces_behind_taps
@@ -62,8 +63,13 @@ describe.skipIf(WHY_NO_MACHINE !== undefined)('TCP through our testpmd', { timeo
     for (const mode of ['io', 'csum']) {
       expect(digest(section(mode)), mode).toBe(digest(section('file')));
       const packets = large(section(mode));
-      expect(packets['rx 1']).toBeGreaterThan(BYTES / 65536);
-      expect(packets['tx 0']).toBe(packets['rx 1']);
+      expect(packets['tx 0']).toBeGreaterThan(BYTES / 65536);
+      // 32 packets of 64 KB fill a ring, and a kernel that waits for a CPU leaves them there: TCP sends again what is dropped then
+      const unsent = (packets['rx 1'] ?? 0) - (packets['tx 0'] ?? 0);
+      const [client, server] = [forwarded(section(mode), 0), forwarded(section(mode), 1)];
+      expect(server.received, section(mode)).toBe(client.sent + client.dropped);
+      expect(unsent, section(mode)).toBeGreaterThanOrEqual(0);
+      expect(unsent, section(mode)).toBeLessThanOrEqual(client.dropped);
     }
   });
 });
