@@ -9,24 +9,18 @@ import type { BackendEvents, DeviceLink, DeviceOffer, VirtioBackend } from '../b
 import { ANNOUNCE_ACK, type RssSettings } from '../backend/control-commands.ts';
 import { withPrerequisites } from '../backend/feature-dependencies.ts';
 import { GUEST_TCP_FEATURES, GUEST_UDP_FEATURES, guestWork, hostWork, OFFLOAD_FEATURES } from '../backend/offload-features.ts';
-import { drivenFeatures, lengthLimit, RING_FEATURES, ringBits } from '../backend/ring-features.ts';
+import { drivenFeatures, lengthLimit, ringBits } from '../backend/ring-features.ts';
 import {
   CONTROL_QUEUE_FEATURES,
-  VIRTIO_F_IN_ORDER,
   VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_RX,
-  VIRTIO_NET_F_CTRL_RX_EXTRA,
-  VIRTIO_NET_F_CTRL_VLAN,
   VIRTIO_NET_F_CTRL_VQ,
-  VIRTIO_NET_F_GUEST_ANNOUNCE,
   VIRTIO_NET_F_GUEST_CSUM,
   VIRTIO_NET_F_HASH_REPORT,
-  VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_MRG_RXBUF,
-  VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_NOTF_COAL,
   VIRTIO_NET_F_RSS,
   VIRTIO_NET_F_VQ_NOTF_COAL,
@@ -42,7 +36,7 @@ import { reverseArp, sendWhileStopped } from './announcement.ts';
 import { BasePort, type BasePortOptions } from './base-port.ts';
 import type { PortContext } from './context.ts';
 import { descriptorStatus } from './descriptor-status.ts';
-import { RX_OFFLOAD_RSS_HASH, RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
+import { RX_OFFLOAD_VLAN_FILTER } from './offloads.ts';
 import type {
   DescriptorStatus,
   ExtendedStatistic,
@@ -56,21 +50,13 @@ import type {
   TxQueueConfiguration,
 } from './port.ts';
 import { postBuffers } from './post-buffers.ts';
-import {
-  defaultRssTable,
-  hashTypesOf,
-  RSS_DEFAULT_KEY,
-  RSS_IP,
-  RSS_KEY_BYTES,
-  RSS_TABLE_ENTRIES,
-  rssTypeNames,
-  rssTypesOf,
-} from './rss.ts';
+import { RSS_IP, RSS_KEY_BYTES, rssTypeNames } from './rss.ts';
 import { SingleQueues, type NumberedQueue } from './single-queues.ts';
 import { basicExtended, oversize, queueDetails } from './statistics.ts';
-import { offloadFeatures, rssCapabilities, rxCapabilities, txCapabilities } from './virtio-capabilities.ts';
+import { rssCapabilities, rxCapabilities, txCapabilities, wantedFeatures } from './virtio-capabilities.ts';
 import { VirtioControl } from './virtio-control.ts';
 import { choosePaths, type VirtioPaths } from './virtio-path.ts';
+import { VirtioRss, type RssSetup } from './virtio-rss.ts';
 
 /** Longest packet (VIRTIO_MAX_RX_PKTLEN of DPDK), and what of it is not MTU: Ethernet header, VLAN tag, virtio-net header. */
 const MAX_PACKET = 9728;
@@ -97,20 +83,16 @@ export interface VirtioPortOptions extends BasePortOptions {
   readonly makeBackend: (events: BackendEvents) => VirtioBackend;
 }
 
-/** What a port asks of a device that has a control queue, whatever its configuration. */
-const CONTROL_FEATURES =
-  VIRTIO_NET_F_CTRL_VQ |
-  VIRTIO_NET_F_CTRL_RX |
-  VIRTIO_NET_F_CTRL_RX_EXTRA |
-  VIRTIO_NET_F_CTRL_MAC_ADDR |
-  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS |
-  VIRTIO_NET_F_GUEST_ANNOUNCE |
-  VIRTIO_NET_F_NOTF_COAL |
-  VIRTIO_NET_F_VQ_NOTF_COAL;
 const GUEST_OFFLOADS = VIRTIO_NET_F_GUEST_CSUM | GUEST_TCP_FEATURES | GUEST_UDP_FEATURES;
 /** Addresses of a port (VIRTIO_MAX_MAC_ADDRS of DPDK). */
 const MAC_LIMIT = 64;
 const VLAN_LIMIT = 4096;
+
+/** Besides the port's own. */
+interface Addresses {
+  readonly addresses: readonly MacAddress[];
+  readonly multicast: readonly MacAddress[];
+}
 
 function isSame(one: MacAddress, other: MacAddress): boolean {
   return Buffer.compare(one, other) === 0;
@@ -132,9 +114,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
   #addresses: readonly MacAddress[] = [];
   #multicast: readonly MacAddress[] = [];
   #filtersVlans = false;
-  #rssKey = RSS_DEFAULT_KEY;
-  #rssTypes = RSS_IP;
-  #rssTable: readonly number[] = [];
+  readonly #rss: VirtioRss;
   readonly #singleQueues: SingleQueues;
 
   private constructor(context: PortContext, options: VirtioPortOptions) {
@@ -161,6 +141,7 @@ export class VirtioPort extends BasePort<DriverQueue> {
         void this.#enqueue(() => this.#announce());
       },
     });
+    this.#rss = new VirtioRss((text) => this.error('EINVAL', text));
     this.#singleQueues = new SingleQueues(context, this.#backend);
     this.#control = new VirtioControl((command, data) => this.#backend.control?.(command, data) ?? Promise.resolve());
   }
@@ -238,24 +219,24 @@ export class VirtioPort extends BasePort<DriverQueue> {
 
   override async addMac(mac: MacAddress): Promise<void> {
     if (mac.length !== 6 || mac.every((byte) => byte === 0)) throw this.error('EINVAL', 'an address is six bytes, not all zero');
-    if (this.macAddresses.some((known) => isSame(known, mac))) return;
-    if (this.macAddresses.length >= MAC_LIMIT) throw this.error('ENOSPC', `it has ${String(MAC_LIMIT)} addresses, and room for no more`);
+    if (this.#has(mac)) return;
     if (!this.#commands(VIRTIO_NET_F_CTRL_MAC_ADDR)) throw this.error('EPERM', `${this.#backend.peer} does not filter by addresses`);
-    await this.#setFilter([...this.#addresses, Uint8Array.from(mac)], this.#multicast);
+    await this.#setFilter(() => {
+      if (this.#has(mac)) return undefined;
+      if (this.macAddresses.length >= MAC_LIMIT) throw this.error('ENOSPC', `it has ${String(MAC_LIMIT)} addresses, and room for no more`);
+      return { addresses: [...this.#addresses, Uint8Array.from(mac)] };
+    });
   }
 
   override async removeMac(mac: MacAddress): Promise<void> {
     if (isSame(mac, this.mac)) throw this.error('EADDRINUSE', "the port's own address stays");
-    const left = this.#addresses.filter((known) => !isSame(known, mac));
-    if (left.length < this.#addresses.length) await this.#setFilter(left, this.#multicast);
+    await this.#setFilter(() => (this.#has(mac) ? { addresses: this.#addresses.filter((known) => !isSame(known, mac)) } : undefined));
   }
 
   override async setMulticastAddresses(addresses: readonly MacAddress[]): Promise<void> {
     if (!this.#commands(VIRTIO_NET_F_CTRL_MAC_ADDR)) return this.notSupported('a filter of group addresses');
-    await this.#setFilter(
-      this.#addresses,
-      addresses.map((mac) => Uint8Array.from(mac)),
-    );
+    const multicast = addresses.map((mac) => Uint8Array.from(mac));
+    await this.#setFilter(() => ({ multicast }));
   }
 
   override async setVlanFilter(vlan: number, on: boolean): Promise<void> {
@@ -277,36 +258,21 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   override rss(): RssState {
-    if (!this.#spreads) return super.rss();
-    return { key: this.#rssKey, types: rssTypesOf(hashTypesOf(this.#rssTypes & rssCapabilities(this.#offer).types)) };
+    return this.#spreads ? this.#rss.state(rssCapabilities(this.#offer).types) : super.rss();
   }
 
   override async updateRss(change: Partial<RssState>): Promise<void> {
     if (!this.#spreads) return super.updateRss(change);
-    const capable = rssCapabilities(this.#offer).types;
-    const { types = this.#rssTypes & capable, key = this.#rssKey } = change;
-    if ((types & ~capable) !== 0n) throw this.error('EINVAL', `RSS types 0x${types.toString(16)} are not within 0x${capable.toString(16)}`);
-    if (key.length !== RSS_KEY_BYTES)
-      throw this.error('EINVAL', `an RSS key has ${String(RSS_KEY_BYTES)} bytes, not ${String(key.length)}`);
-    await this.#enqueue(() => this.#control.setRss(this.#rssSettings({ key, types })));
-    this.#rssKey = Uint8Array.from(key);
-    this.#rssTypes = types;
+    await this.#setRss(() => this.#rss.withState(change, rssCapabilities(this.#offer).types));
   }
 
   override rssTable(): readonly number[] {
-    return this.#spreads ? this.#rssTable : super.rssTable();
+    return this.#spreads ? this.#rss.table : super.rssTable();
   }
 
   override async updateRssTable(entries: readonly (number | undefined)[]): Promise<void> {
     if (!this.#spreads) return super.updateRssTable(entries);
-    if (entries.length !== RSS_TABLE_ENTRIES) throw this.error('EINVAL', `the RSS table has ${String(RSS_TABLE_ENTRIES)} entries`);
-    const queues = this.rxQueues.length;
-    const table = this.#rssTable.map((queue, index) => entries[index] ?? queue);
-    if (table.some((queue) => !Number.isInteger(queue) || queue < 0 || queue >= queues)) {
-      throw this.error('EINVAL', `the RSS table names a queue outside 0..${String(queues - 1)}`);
-    }
-    await this.#enqueue(() => this.#control.setRss(this.#rssSettings({ table })));
-    this.#rssTable = table;
+    await this.#setRss(() => this.#rss.withTable(entries, this.rxQueues.length));
   }
 
   override async setInterruptCoalescing(direction: 'rx' | 'tx', coalescing: InterruptCoalescing, queue?: number): Promise<void> {
@@ -337,10 +303,8 @@ export class VirtioPort extends BasePort<DriverQueue> {
   override async configure(configuration: PortConfiguration): Promise<void> {
     const queues = this.configuration?.rxQueues;
     await super.configure(configuration);
-    const { rxOffloads, rxQueues, rssTypes = RSS_IP } = configuration;
-    this.#filtersVlans = (rxOffloads & RX_OFFLOAD_VLAN_FILTER) !== 0;
-    this.#rssTypes = rssTypes;
-    if (queues !== rxQueues) this.#rssTable = defaultRssTable(RSS_TABLE_ENTRIES, rxQueues);
+    this.#filtersVlans = (configuration.rxOffloads & RX_OFFLOAD_VLAN_FILTER) !== 0;
+    this.#rss.configure(configuration, queues);
   }
 
   override get promiscuous(): boolean {
@@ -501,19 +465,40 @@ export class VirtioPort extends BasePort<DriverQueue> {
     return this.#commands(VIRTIO_NET_F_RSS) && tableEntries > 0 && rxQueues > 1 && (rssTypes & types) !== 0n;
   }
 
-  #rssSettings(change: Partial<RssState & { readonly table: readonly number[] }> = {}): RssSettings {
-    const { key = this.#rssKey, types = this.#rssTypes, table = this.#rssTable } = change;
-    const hashTypes = hashTypesOf(types & rssCapabilities(this.#offer).types);
-    return { hashTypes, key, table, unclassifiedQueue: 0, transmitQueues: Math.max(1, this.#rings().length >> 1) };
+  /** @param change what is set then, made in turn: changes that come together must not undo each other */
+  async #setRss(change: () => RssSetup): Promise<void> {
+    await this.#enqueue(async () => {
+      const setup = change();
+      await this.#control.setRss(this.#rssSettings(setup));
+      this.#rss.keep(setup);
+    });
   }
 
-  /** The port's own address is none of the table's: the device knows it. */
-  async #setFilter(addresses: readonly MacAddress[], multicast: readonly MacAddress[]): Promise<void> {
+  #rssSettings(setup?: RssSetup): RssSettings {
+    return this.#rss.settings(rssCapabilities(this.#offer).types, Math.max(1, this.#rings().length >> 1), setup);
+  }
+
+  #has(mac: MacAddress): boolean {
+    return this.macAddresses.some((known) => isSame(known, mac));
+  }
+
+  /**
+   * The port's own address is none of the table's: the device knows it.
+   * @param change made in turn, as that of #setRss(); undefined: nothing is to be done
+   */
+  async #setFilter(change: () => Partial<Addresses> | undefined): Promise<void> {
     const isGroup = (mac: MacAddress): boolean => ((mac[0] ?? 0) & 1) !== 0;
-    const filter = { unicast: addresses.filter((mac) => !isGroup(mac)), multicast: [...addresses.filter(isGroup), ...multicast] };
-    await this.#enqueue(() => this.#control.setFilter(filter));
-    this.#addresses = addresses;
-    this.#multicast = multicast;
+    await this.#enqueue(async () => {
+      const changed = change();
+      if (changed === undefined) return;
+      const { addresses = this.#addresses, multicast = this.#multicast } = changed;
+      await this.#control.setFilter({
+        unicast: addresses.filter((mac) => !isGroup(mac)),
+        multicast: [...addresses.filter(isGroup), ...multicast],
+      });
+      this.#addresses = addresses;
+      this.#multicast = multicast;
+    });
   }
 
   /** The device moved to another place of the network, and wants that known there. */
@@ -594,22 +579,16 @@ export class VirtioPort extends BasePort<DriverQueue> {
   }
 
   #wantedFeatures(): bigint {
-    const { mergeable, inOrder, packed } = this.#options;
     const { rxOffloads, txOffloads } = this.configuration ?? { rxOffloads: 0, txOffloads: 0 };
-    return (
-      offloadFeatures(rxOffloads, txOffloads, mergeable) |
-      VIRTIO_F_VERSION_1 |
-      VIRTIO_NET_F_MTU |
-      (mergeable ? VIRTIO_NET_F_MRG_RXBUF : 0n) |
-      (inOrder ? VIRTIO_F_IN_ORDER : 0n) |
-      (packed ? VIRTIO_F_RING_PACKED : 0n) |
-      RING_FEATURES |
-      (this.info.maxRxQueues > 1 ? VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ : 0n) |
-      (this.#obeys ? CONTROL_FEATURES : 0n) |
-      (this.#filtersVlans ? VIRTIO_NET_F_CTRL_VLAN : 0n) |
-      (this.#spreads ? VIRTIO_NET_F_RSS : 0n) |
-      ((rxOffloads & RX_OFFLOAD_RSS_HASH) !== 0 ? VIRTIO_NET_F_HASH_REPORT : 0n)
-    );
+    return wantedFeatures({
+      ...this.#options,
+      rxOffloads,
+      txOffloads,
+      severalPairs: this.info.maxRxQueues > 1,
+      commands: this.#obeys,
+      filtersVlans: this.#filtersVlans,
+      spreads: this.#spreads,
+    });
   }
 
   #acceptedFeatures(offer: DeviceOffer): bigint {

@@ -306,6 +306,29 @@ describe('a port whose device has a control queue', () => {
     await closed(made);
   });
 
+  it('changes that are asked for at once do not undo each other', async () => {
+    await using bench = new PortBench();
+    const made = await startedOn(bench);
+    const { port, model } = made;
+    taken(model);
+    const key = Uint8Array.from(RSS_DEFAULT_KEY, (byte) => byte ^ 0xff);
+    const ones = halves.map(() => 1);
+    await Promise.all([port.updateRss({ key }), port.updateRssTable(ones), port.updateRss({ types: RSS_IPV4_TCP })]);
+    expect(taken(model).at(-1)).toBe(rssBytes('02000000', ones, hex(key)));
+    const third = Uint8Array.of(2, 0, 0, 0, 0, 0x33);
+    await Promise.all([
+      port.addMac(OTHER),
+      port.setMulticastAddresses([GROUP]),
+      port.addMac(third),
+      port.addMac(third),
+      port.removeMac(OTHER),
+    ]);
+    expect(port.macAddresses.map(hex)).toEqual([OWN, third].map(hex));
+    expect(port.multicastAddresses.map(hex)).toEqual([hex(GROUP)]);
+    expect(taken(model)).toHaveLength(4);
+    await closed(made);
+  });
+
   it.each<[string, Wish]>([
     ['with one receive queue', { configuration: { rxQueues: 1, txQueues: 1 } }],
     ['when nothing is to be hashed', { configuration: { rssTypes: 0n } }],
