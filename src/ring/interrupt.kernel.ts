@@ -5,13 +5,12 @@
  * @module
  */
 import { atomicLoad16, atomicStore16, ld32 } from '../memory/access.ts';
-import { QUEUE_EVENT_IDX, QUEUE_STOPPED, Q_AVAILABLE, Q_FEATURES, Q_HANDLED, Q_MISS, Q_STATE, Q_USED } from './queue-layout.ts';
+import { QUEUE_EVENT_IDX, Q_AVAILABLE, Q_FEATURES, Q_HANDLED, Q_MISS, Q_USED } from './queue-layout.ts';
 import { armEvent, availableEvent, disarmEvent, usedEvent } from './split-events.kernel.ts';
 import { AVAILABLE_F_NO_INTERRUPT, AVAILABLE_FLAGS, AVAILABLE_INDEX, USED_F_NO_NOTIFY, USED_FLAGS, USED_INDEX } from './split-layout.ts';
 
 /** Driver: asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
 export function splitDriverArm(queue: u32): u32 {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   if ((ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX) !== 0) armEvent(queue, usedEvent(queue));
   else atomicStore16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS, 0);
   return atomicLoad16(ld32(queue + Q_USED) + USED_INDEX) === ld32(queue + Q_HANDLED) ? 1 : 0;
@@ -19,14 +18,12 @@ export function splitDriverArm(queue: u32): u32 {
 
 /** Driver: polls from now on; calls that are under way may still come. */
 export function splitDriverDisarm(queue: u32): void {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
   if ((ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX) !== 0) disarmEvent(queue, usedEvent(queue));
   else atomicStore16(ld32(queue + Q_AVAILABLE) + AVAILABLE_FLAGS, AVAILABLE_F_NO_INTERRUPT);
 }
 
 /** Device: asks for a kick when the driver has made buffers available. @returns 1, or 0 when it has already */
 export function splitDeviceArm(queue: u32): u32 {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   if ((ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX) !== 0) armEvent(queue, availableEvent(queue));
   else atomicStore16(ld32(queue + Q_USED) + USED_FLAGS, 0);
   // what is there cannot be reached yet: the control plane wakes the sleeper when it can (Q_WAKE_FD)
@@ -36,7 +33,6 @@ export function splitDeviceArm(queue: u32): u32 {
 
 /** Device: polls from now on. */
 export function splitDeviceDisarm(queue: u32): void {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
   if ((ld32(queue + Q_FEATURES) & QUEUE_EVENT_IDX) !== 0) disarmEvent(queue, availableEvent(queue));
   else atomicStore16(ld32(queue + Q_USED) + USED_FLAGS, USED_F_NO_NOTIFY);
 }

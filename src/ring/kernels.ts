@@ -60,26 +60,18 @@ export interface Kernels {
   readonly splitDriverRefill: (queue: number, lcore: number) => number;
   readonly splitDeviceDequeue: BurstKernel;
   readonly splitDeviceEnqueue: BurstKernel;
-  /** Ask the other side to notify: 1, or 0 when there is something already. */
-  readonly splitDriverArm: (queue: number) => number;
-  readonly splitDriverDisarm: (queue: number) => void;
-  readonly splitDeviceArm: (queue: number) => number;
-  readonly splitDeviceDisarm: (queue: number) => void;
   readonly packedDriverTransmit: BurstKernel;
   readonly packedDriverReceive: BurstKernel;
   readonly packedDriverReclaim: (queue: number) => number;
   readonly packedDriverRefill: (queue: number, lcore: number) => number;
-  readonly packedDriverArm: (queue: number) => number;
-  readonly packedDriverDisarm: (queue: number) => void;
   readonly packedDeviceDequeue: BurstKernel;
   readonly packedDeviceEnqueue: BurstKernel;
-  readonly packedDeviceArm: (queue: number) => number;
-  readonly packedDeviceDisarm: (queue: number) => void;
   /** Of virtqueues of either format, the first two of either end. */
   readonly virtqueueReceive: BurstKernel;
   readonly virtqueueTransmit: BurstKernel;
   readonly driverReclaim: (queue: number) => number;
   readonly driverRefill: (queue: number, lcore: number) => number;
+  /** Ask the other side to notify: 1, or 0 when there is something already. */
   readonly driverArm: (queue: number) => number;
   readonly driverDisarm: (queue: number) => void;
   readonly deviceArm: (queue: number) => number;

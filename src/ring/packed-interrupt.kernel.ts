@@ -7,19 +7,7 @@
 import { atomicStore32, ld32 } from '../memory/access.ts';
 import { EVENT_DESCRIPTOR, EVENT_DISABLE, EVENT_ENABLE } from './packed-layout.ts';
 import { descriptorAt, isAvailable, isUsed, loadWord } from './packed-ring.kernel.ts';
-import {
-  QUEUE_EVENT_IDX,
-  QUEUE_STOPPED,
-  Q_AVAILABLE,
-  Q_BATCH,
-  Q_FEATURES,
-  Q_FREE,
-  Q_HANDLED,
-  Q_MISS,
-  Q_SIZE,
-  Q_STATE,
-  Q_USED,
-} from './queue-layout.ts';
+import { QUEUE_EVENT_IDX, Q_AVAILABLE, Q_BATCH, Q_FEATURES, Q_FREE, Q_HANDLED, Q_MISS, Q_SIZE, Q_USED } from './queue-layout.ts';
 
 /** What the owner of a queue writes who waits for the descriptor at `position`: one word, off_wrap and flags. */
 function wish(queue: u32, position: u32): u32 {
@@ -28,7 +16,6 @@ function wish(queue: u32, position: u32): u32 {
 
 /** Driver: asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
 export function packedDriverArm(queue: u32): u32 {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   const position: u32 = ld32(queue + Q_HANDLED);
   atomicStore32(ld32(queue + Q_AVAILABLE), wish(queue, position));
   if (ld32(queue + Q_BATCH) !== 0) return 0;
@@ -38,13 +25,11 @@ export function packedDriverArm(queue: u32): u32 {
 
 /** Driver: polls from now on; calls that are under way may still come. */
 export function packedDriverDisarm(queue: u32): void {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
   atomicStore32(ld32(queue + Q_AVAILABLE), EVENT_DISABLE << 16);
 }
 
 /** Device: asks for a kick when the driver has made buffers available. @returns 1, or 0 when it has already */
 export function packedDeviceArm(queue: u32): u32 {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return 1;
   const position: u32 = ld32(queue + Q_HANDLED);
   atomicStore32(ld32(queue + Q_USED), wish(queue, position));
   // as in splitDeviceArm
@@ -54,6 +39,5 @@ export function packedDeviceArm(queue: u32): u32 {
 
 /** Device: polls from now on. */
 export function packedDeviceDisarm(queue: u32): void {
-  if (ld32(queue + Q_STATE) === QUEUE_STOPPED) return;
   atomicStore32(ld32(queue + Q_USED), EVENT_DISABLE << 16);
 }

@@ -19,18 +19,22 @@ import { splitDeviceEnqueue } from './split-device-enqueue.kernel.ts';
 import { splitDriverReceive, splitDriverRefill } from './split-driver-receive.kernel.ts';
 import { splitDriverReclaim, splitDriverTransmit } from './split-driver-transmit.kernel.ts';
 
-function isPacked(queue: u32): boolean {
-  return (ld32(queue + Q_FEATURES) & QUEUE_PACKED) !== 0;
-}
-
 /*
  * The state is read before the features: the control plane may negotiate others, a packed ring after a split one, while a queue is stopped,
  * and starts it last. A thread that was interrupted between the two the other way round would go through the one as if it were the other.
  */
 
+function isStopped(queue: u32): boolean {
+  return atomicLoad32(queue + Q_STATE) === QUEUE_STOPPED;
+}
+
+function isPacked(queue: u32): boolean {
+  return (ld32(queue + Q_FEATURES) & QUEUE_PACKED) !== 0;
+}
+
 /** Receives on either end: what comes of the device, or what the driver sends. */
 export function virtqueueReceive(queue: u32, to: u32, packets: u32): u32 {
-  if (atomicLoad32(queue + Q_STATE) === QUEUE_STOPPED) return 0;
+  if (isStopped(queue)) return 0;
   const features: u32 = ld32(queue + Q_FEATURES);
   if ((features & QUEUE_DEVICE) !== 0)
     return (features & QUEUE_PACKED) !== 0 ? packedDeviceDequeue(queue, to, packets) : splitDeviceDequeue(queue, to, packets);
@@ -39,35 +43,46 @@ export function virtqueueReceive(queue: u32, to: u32, packets: u32): u32 {
 
 /** Transmits on either end: to the device, or into the driver's buffers. */
 export function virtqueueTransmit(queue: u32, from: u32, packets: u32): u32 {
-  if (atomicLoad32(queue + Q_STATE) === QUEUE_STOPPED) return 0;
+  if (isStopped(queue)) return 0;
   const features: u32 = ld32(queue + Q_FEATURES);
   if ((features & QUEUE_DEVICE) !== 0)
     return (features & QUEUE_PACKED) !== 0 ? packedDeviceEnqueue(queue, from, packets) : splitDeviceEnqueue(queue, from, packets);
   return (features & QUEUE_PACKED) !== 0 ? packedDriverTransmit(queue, from, packets) : splitDriverTransmit(queue, from, packets);
 }
 
+/** Takes sent packets back. @returns descriptors free for more; 0 while the queue is stopped and its ring being laid out */
 export function driverReclaim(queue: u32): u32 {
+  if (isStopped(queue)) return 0;
   return isPacked(queue) ? packedDriverReclaim(queue) : splitDriverReclaim(queue);
 }
 
+/** Posts buffers; the control plane also does so before it starts the queue. */
 export function driverRefill(queue: u32, lcore: u32): u32 {
   return isPacked(queue) ? packedDriverRefill(queue, lcore) : splitDriverRefill(queue, lcore);
 }
 
+/** Asks for a call when the device has used buffers. @returns 1, or 0 when it has already, and no call may come for those */
 export function driverArm(queue: u32): u32 {
+  if (isStopped(queue)) return 1;
   return isPacked(queue) ? packedDriverArm(queue) : splitDriverArm(queue);
 }
 
+/** Polls from now on; calls that are under way may still come. */
 export function driverDisarm(queue: u32): void {
+  if (isStopped(queue)) return;
   if (isPacked(queue)) packedDriverDisarm(queue);
   else splitDriverDisarm(queue);
 }
 
+/** Asks for a kick when the driver has made buffers available. @returns 1, or 0 when it has already */
 export function deviceArm(queue: u32): u32 {
+  if (isStopped(queue)) return 1;
   return isPacked(queue) ? packedDeviceArm(queue) : splitDeviceArm(queue);
 }
 
+/** Polls from now on. */
 export function deviceDisarm(queue: u32): void {
+  if (isStopped(queue)) return;
   if (isPacked(queue)) packedDeviceDisarm(queue);
   else splitDeviceDisarm(queue);
 }

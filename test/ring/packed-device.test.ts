@@ -375,19 +375,19 @@ describe.each(TARGETS)('taking packets as a device of a packed ring on %s', (tar
     [QUEUE_EVENT_IDX, (EVENT_DESCRIPTOR << 16) | 0x8000, (EVENT_DESCRIPTOR << 16) | 0x8001],
   ])('is told to stop asking for kicks, or to ask and look once more (features %i)', (features, wish, next) => {
     const driver = hand({ features });
-    const { packedDeviceArm, packedDeviceDisarm } = bench().kernels;
-    packedDeviceDisarm(driver.device.offset);
+    const { deviceArm, deviceDisarm } = bench().kernels;
+    deviceDisarm(driver.device.offset);
     expect(bench().ld32(driver.deviceEvents)).toBe(EVENT_DISABLE << 16);
-    expect(packedDeviceArm(driver.device.offset)).toBe(1);
+    expect(deviceArm(driver.device.offset)).toBe(1);
     expect(bench().ld32(driver.deviceEvents)).toBe(wish);
     offerPackets(driver, 1);
-    expect(packedDeviceArm(driver.device.offset)).toBe(0);
+    expect(deviceArm(driver.device.offset)).toBe(0);
     driver.receive();
-    expect(packedDeviceArm(driver.device.offset)).toBe(1);
+    expect(deviceArm(driver.device.offset)).toBe(1);
     expect(bench().ld32(driver.deviceEvents)).toBe(next);
-    packedDeviceDisarm(driver.device.offset);
+    deviceDisarm(driver.device.offset);
     driver.device.setState(QUEUE_STOPPED);
-    expect(packedDeviceArm(driver.device.offset)).toBe(1);
+    expect(deviceArm(driver.device.offset)).toBe(1);
     expect(bench().ld32(driver.deviceEvents)).toBe(EVENT_DISABLE << 16);
   });
 

@@ -363,13 +363,13 @@ describe.each(TARGETS)('the driver side of a packed ring on %s', (target) => {
     ])('are asked for when armed, %s, unless something is there', (_, features, wish) => {
       const { queue, device } = start({ pool, features });
       fill(queue);
-      expect(bench.kernels.packedDriverArm(queue.offset)).toBe(1);
+      expect(bench.kernels.driverArm(queue.offset)).toBe(1);
       expect(bench.ld32(queue.available)).toBe(wish);
-      bench.kernels.packedDriverDisarm(queue.offset);
+      bench.kernels.driverDisarm(queue.offset);
       expect(bench.ld32(queue.available)).toBe(0x1_0000);
       const taken = device.take();
       device.use(0, true, taken?.list[0]?.id ?? 0, 100);
-      expect(bench.kernels.packedDriverArm(queue.offset)).toBe(0);
+      expect(bench.kernels.driverArm(queue.offset)).toBe(0);
     });
   });
 
@@ -440,7 +440,7 @@ describe.each(TARGETS)('the driver side of a packed ring on %s', (target) => {
       const lengths = receive(queue, 2).map(({ length }) => length);
       const room = bench.ld32((bench.freeHandles(pool)[0] ?? 0) + MBUF_ROOM) - 128;
       expect(lengths).toEqual([room, room]);
-      expect(bench.kernels.packedDriverArm(queue.offset)).toBe(0);
+      expect(bench.kernels.driverArm(queue.offset)).toBe(0);
       expect(receive(queue)).toEqual([frame(60)]);
       expect(queue.error).toBe(0);
     });
