@@ -14,15 +14,6 @@ export type RingFormat = 'split' | 'packed';
 export type ReceivePath = 'regular' | 'mergeable' | 'in-order' | 'in-order mergeable' | 'vectorized';
 export type TransmitPath = 'regular' | 'in-order' | 'vectorized';
 
-/** Which loops exist in a form that handles several descriptors a step with SIMD128. */
-export interface VectorLoops {
-  readonly split: { readonly receive: boolean };
-  readonly packed: { readonly receive: boolean; readonly transmit: boolean };
-}
-
-/** Those of this version. A vectorized path is chosen only where its loop is true here. */
-export const VECTOR_LOOPS: VectorLoops = { split: { receive: false }, packed: { receive: true, transmit: true } };
-
 export interface PathConditions {
   /** Features that the driver accepted. */
   readonly features: bigint;
@@ -32,8 +23,6 @@ export interface PathConditions {
   readonly rxOffloads: number;
   /** JavaScript has no SIMD: `--force-max-simd-bitwidth=64`. */
   readonly target: KernelTarget;
-  /** Default: VECTOR_LOOPS. */
-  readonly vectorLoops?: VectorLoops;
 }
 
 export interface ChosenPath<Name extends string> {
@@ -110,13 +99,12 @@ function has({ features }: PathConditions, bit: bigint): boolean {
 }
 
 /** Why a split ring is not received from by the vectorized path. */
-function splitReceiveRefusals(conditions: PathConditions, loops: VectorLoops): readonly string[] {
+function splitReceiveRefusals(conditions: PathConditions): readonly string[] {
   const refusals: readonly (readonly [boolean, string])[] = [
     [has(conditions, VIRTIO_F_IN_ORDER), 'in_order enabled'],
     [has(conditions, VIRTIO_NET_F_MRG_RXBUF), 'mrg_rxbuf enabled'],
     [(conditions.rxOffloads & SPLIT_VECTOR_REFUSES) !== 0, 'offloading enabled'],
     [conditions.target !== 'wasm', 'max SIMD bitwidth too low'],
-    [!loops.split.receive, 'no loop with SIMD128'],
   ];
   return refusals.flatMap(([refuses, why]) => (refuses ? [`disabled split ring vectorized rx: ${why}`] : []));
 }
@@ -131,12 +119,11 @@ function packedRefusals(conditions: PathConditions): readonly string[] {
   return refusals.flatMap(([refuses, why]) => (refuses ? [`disabled packed ring vectorized path: ${why}`] : []));
 }
 
-function packedReceiveRefusals(conditions: PathConditions, loops: VectorLoops): readonly string[] {
+function packedReceiveRefusals(conditions: PathConditions): readonly string[] {
   const refusals: readonly (readonly [boolean, string])[] = [
     [has(conditions, VIRTIO_NET_F_MRG_RXBUF), 'mrg_rxbuf enabled'],
     [(conditions.rxOffloads & RX_OFFLOAD_TCP_LRO) !== 0, 'TCP_LRO enabled'],
     [(conditions.rxOffloads & RX_OFFLOAD_RSS_HASH) !== 0, 'RSS_HASH enabled'],
-    [!loops.packed.receive, 'no loop with SIMD128'],
   ];
   return refusals.flatMap(([refuses, why]) => (refuses ? [`disabled packed ring vectorized rx: ${why}`] : []));
 }
@@ -145,13 +132,12 @@ function vectorRefusals(
   conditions: PathConditions,
   format: RingFormat,
 ): { readonly receive: readonly string[]; readonly transmit: readonly string[] } {
-  const loops = conditions.vectorLoops ?? VECTOR_LOOPS;
   // a split ring has no vectorized transmit path, and nobody who asks for `vectorized` means one
-  if (format === 'split') return { receive: splitReceiveRefusals(conditions, loops), transmit: [] };
+  if (format === 'split') return { receive: splitReceiveRefusals(conditions), transmit: [] };
   const both = packedRefusals(conditions);
   return {
-    receive: [...both, ...packedReceiveRefusals(conditions, loops)],
-    transmit: [...both, ...(loops.packed.transmit ? [] : ['disabled packed ring vectorized tx: no loop with SIMD128'])],
+    receive: [...both, ...packedReceiveRefusals(conditions)],
+    transmit: both,
   };
 }
 

@@ -1,18 +1,38 @@
 /**
- * Four packets a step on the driver side, whatever the ring's format: packets of one buffer without work, with a device that works in
- * order.
+ * Four packets a step on the driver side, whatever the ring's format: packets of one buffer without work.
  *
- * The ring of free descriptors (packed: of buffer ids) then always counts up: what is at a place of it is the place. What does not come
- * in fours, or is not as it should be, is left to the loops that go packet by packet. One test for four, and what is known of the whole
- * burst looked up once, is what this is for; docs/performance.md says what it gained. Single steps are in driver-steps.kernel.ts.
+ * The ring of free descriptors (packed: of buffer ids) counts up as long as the device works in order, whether it promised to or not
+ * (VIRTIO_F_IN_ORDER): four descriptors one behind the other in that ring are then one behind the other in the table, and so are their
+ * shadows. What does not come in fours, or is not as it should be, is left to the loops that go packet by packet. One test for four, and
+ * what is known of the whole burst looked up once, is what this is for; docs/performance.md says what it gained. Single steps are in
+ * driver-steps.kernel.ts.
  * @module
  */
-import { ld32, ldu16, st16, st32 } from '../memory/access.ts';
+import { ld32, ldu16, ldu32, st16, st32, stu32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { takeFour } from './driver-steps.kernel.ts';
 import { Q_ADDRESS_HIGH, Q_DESCRIPTORS, Q_SIZE, SHADOW_BYTES } from './queue-layout.ts';
 import { DESCRIPTOR_ADDRESS_HIGH, DESCRIPTOR_BYTES } from './split-layout.ts';
+
+/** 0 when the four entries of a ring of free descriptors or ids that lie at `place` count up from `first`. */
+export function unsteady(place: u32, first: u32): u32 {
+  return (ldu32(place) ^ ((first | ((first + 1) << 16)) >>> 0)) | (ldu32(place + 4) ^ (((first + 2) | ((first + 3) << 16)) >>> 0));
+}
+
+/** Writes four entries that count up from `first`, where they are not there already. */
+export function writeSteady(place: u32, first: u32): void {
+  const low: u32 = (first | ((first + 1) << 16)) >>> 0;
+  const high: u32 = ((first + 2) | ((first + 3) << 16)) >>> 0;
+  if (ldu32(place) !== low) stu32(place, low);
+  if (ldu32(place + 4) !== high) stu32(place + 4, high);
+}
+
+/** Whether four handles are none of them 0. */
+export function areThere(handles: u32): u32 {
+  if (ld32(handles) === 0 || ld32(handles + 4) === 0 || ld32(handles + 8) === 0 || ld32(handles + 12) === 0) return 0;
+  return 1;
+}
 
 function buffers(mbuf: u32, header: u32): u32 {
   return ldu16(ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header + NET_HEADER_BUFFERS);

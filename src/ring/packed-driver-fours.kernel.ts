@@ -3,17 +3,18 @@
  * left over is taken packet by packet in packed-driver-receive.kernel.ts and packed-driver-transmit.kernel.ts.
  * @module
  */
-import { clearWords, gatherWords, ld32, spreadWords, st32 } from '../memory/access.ts';
+import { clearWords, gatherWords, ld16, ld32, spreadWords, st32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
-import { completePacket, mergedFour } from './driver-fours.kernel.ts';
-import { unfitFour } from './driver-steps.kernel.ts';
+import { areThere, completePacket, mergedFour, unsteady, writeSteady } from './driver-fours.kernel.ts';
+import { takeFour, unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
 import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
   ONE_DESCRIPTOR,
+  QUEUE_IN_ORDER,
   QUEUE_MERGEABLE,
   QUEUE_VECTORIZED,
   Q_ADDRESS_HIGH,
@@ -21,6 +22,7 @@ import {
   Q_FEATURES,
   Q_FREE,
   Q_FREE_HEAD,
+  Q_FREE_RING,
   Q_FREE_TAIL,
   Q_HANDLED,
   Q_HEADER,
@@ -36,8 +38,21 @@ import {
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_WRITE } from './split-layout.ts';
 
-/** Id, AVAIL and USED of a word. */
+/** AVAIL and USED of a word, and these with its id. */
+const USED_BITS: u32 = 0x80800000;
 const USED_MASK: u32 = 0x8080ffff;
+
+/** 0 when the four descriptors from `descriptor` on, the first of which has `word`, are used, and their ids count up. */
+function unsteadyUsed(descriptor: u32, word: u32, flags: u32): u32 {
+  const expected: u32 = flags | (word & 0xffff);
+  return (
+    ((word ^ flags) & USED_BITS) |
+    (((loadWord(descriptor + PACKED_BYTES) ^ (expected + 1)) |
+      (loadWord(descriptor + 2 * PACKED_BYTES) ^ (expected + 2)) |
+      (loadWord(descriptor + 3 * PACKED_BYTES) ^ (expected + 3))) &
+      USED_MASK)
+  );
+}
 
 /**
  * Takes used buffers, each a packet of its own.
@@ -49,7 +64,9 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const header: u32 = ld32(queue + Q_HEADER);
   const port: u32 = ld32(queue + Q_PORT);
+  const ring: u32 = ld32(queue + Q_FREE_RING);
   const features: u32 = ld32(queue + Q_FEATURES);
+  const inOrder: u32 = features & QUEUE_IN_ORDER;
   const room: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - MBUF_HEADROOM + header;
   const least: u32 = header + SHORTEST_PACKET;
   const position: u32 = ld32(queue + Q_HANDLED);
@@ -61,13 +78,10 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   let received: u32 = 0;
   while (received + 4 <= packets && free + 4 <= size && index + 4 <= size && tail + 4 <= size) {
     const descriptor: u32 = table + index * PACKED_BYTES;
-    const word: u32 = flags | tail;
-    const wrong: u32 =
-      (loadWord(descriptor) ^ word) |
-      (loadWord(descriptor + PACKED_BYTES) ^ (word + 1)) |
-      (loadWord(descriptor + 2 * PACKED_BYTES) ^ (word + 2)) |
-      (loadWord(descriptor + 3 * PACKED_BYTES) ^ (word + 3));
-    if ((wrong & USED_MASK) !== 0) break;
+    const word: u32 = loadWord(descriptor);
+    const id: u32 = word & 0xffff;
+    // a device that promised to work in order may have told of several by naming the last
+    if (id > size - 4 || (inOrder !== 0 && id !== tail) || unsteadyUsed(descriptor, word, flags) !== 0) break;
     const length0: u32 = ld32(descriptor + PACKED_LENGTH);
     const length1: u32 = ld32(descriptor + PACKED_BYTES + PACKED_LENGTH);
     const length2: u32 = ld32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH);
@@ -77,10 +91,13 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
     const long: u32 = (room - length0) | (room - length1) | (room - length2) | (room - length3);
     if ((short | long) >>> 31 !== 0) break;
     const place: u32 = to + (received << 2);
-    const entry: u32 = shadow + tail * SHADOW_BYTES;
+    const entry: u32 = shadow + id * SHADOW_BYTES;
     gatherWords(place, entry);
+    // one that did not may name what it was not given
+    if (inOrder === 0 && areThere(place) === 0) break;
     if ((features & QUEUE_MERGEABLE) !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
+    if (inOrder === 0) writeSteady(ring + (tail << 1), id);
     completePacket(ld32(place), length0 - header, port);
     completePacket(ld32(place + 4), length1 - header, port);
     completePacket(ld32(place + 8), length2 - header, port);
@@ -104,6 +121,46 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   return received;
 }
 
+/**
+ * Takes back packets of one descriptor each of a device that has not promised to work in order.
+ * @returns packets taken; their handles are in the scratch room
+ */
+export function packedReclaimFours(queue: u32): u32 {
+  const size: u32 = ld32(queue + Q_SIZE);
+  const table: u32 = ld32(queue + Q_DESCRIPTORS);
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const shadow: u32 = ld32(queue + Q_SHADOW);
+  const scratch: u32 = ld32(queue + Q_SCRATCH);
+  const position: u32 = ld32(queue + Q_HANDLED);
+  let wrap: u32 = position & POSITION_WRAP;
+  let index: u32 = position & POSITION_INDEX;
+  let tail: u32 = ld32(queue + Q_FREE_TAIL);
+  let free: u32 = ld32(queue + Q_FREE);
+  let flags: u32 = usedFlags(position) << 16;
+  let taken: u32 = 0;
+  while (free + 4 <= size && index + 4 <= size && tail + 4 <= size) {
+    const descriptor: u32 = table + index * PACKED_BYTES;
+    const word: u32 = loadWord(descriptor);
+    const id: u32 = word & 0xffff;
+    if (id > size - 4 || unsteadyUsed(descriptor, word, flags) !== 0) break;
+    if (takeFour(scratch + (taken << 2), shadow + id * SHADOW_BYTES) === 0) break;
+    writeSteady(ring + (tail << 1), id);
+    taken += 4;
+    free += 4;
+    tail = tail + 4 === size ? 0 : tail + 4;
+    index += 4;
+    if (index === size) {
+      index = 0;
+      wrap ^= POSITION_WRAP;
+      flags ^= PACKED_F_BOTH << 16;
+    }
+  }
+  st32(queue + Q_HANDLED, index | wrap);
+  st32(queue + Q_FREE, free);
+  st32(queue + Q_FREE_TAIL, tail);
+  return taken;
+}
+
 /** The words of four descriptors, but not that of a burst's first one, which is stored last. */
 function writeWords(descriptor: u32, word: u32, first: u32): void {
   if (descriptor !== first) st32(descriptor + PACKED_WORD, word);
@@ -124,6 +181,7 @@ export function packedPostFours(queue: u32, buffers: u32): u32 {
   const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const before: u32 = MBUF_HEADROOM - ld32(queue + Q_HEADER);
   const length: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - before;
+  const ring: u32 = ld32(queue + Q_FREE_RING);
   const position: u32 = ld32(queue + Q_OWN_INDEX);
   const flags: u32 = (availableFlags(position) | DESCRIPTOR_F_WRITE) << 16;
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
@@ -131,14 +189,16 @@ export function packedPostFours(queue: u32, buffers: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let posted: u32 = 0;
   while (posted + 4 <= buffers && index + 4 <= size && head + 4 <= size) {
+    const id: u32 = ld16(ring + (head << 1));
+    if (unsteady(ring + (head << 1), id) !== 0) break;
     const from: u32 = scratch + (posted << 2);
     const descriptor: u32 = table + index * PACKED_BYTES;
-    spreadWords(shadow + head * SHADOW_BYTES, from, 0);
+    spreadWords(shadow + id * SHADOW_BYTES, from, 0);
     putDescriptor(descriptor, ld32(ld32(from) + MBUF_BUFFER) + before, high, length);
     putDescriptor(descriptor + PACKED_BYTES, ld32(ld32(from + 4) + MBUF_BUFFER) + before, high, length);
     putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(ld32(from + 8) + MBUF_BUFFER) + before, high, length);
     putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(ld32(from + 12) + MBUF_BUFFER) + before, high, length);
-    writeWords(descriptor, flags | head, first);
+    writeWords(descriptor, flags | id, first);
     posted += 4;
     index += 4;
     head += 4;
@@ -159,7 +219,8 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const position: u32 = ld32(queue + Q_OWN_INDEX);
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
-  const firstWord: u32 = ld32(queue + Q_FREE_HEAD) | (availableFlags(position) << 16);
+  const ring: u32 = ld32(queue + Q_FREE_RING);
+  const firstWord: u32 = ld16(ring + (ld32(queue + Q_FREE_HEAD) << 1)) | (availableFlags(position) << 16);
   let wrap: u32 = position & POSITION_WRAP;
   let index: u32 = position & POSITION_INDEX;
   let head: u32 = ld32(queue + Q_FREE_HEAD);
@@ -167,10 +228,12 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   let flags: u32 = availableFlags(position) << 16;
   let sent: u32 = 0;
   while (sent + 4 <= packets && free >= 4 && index + 4 <= size && head + 4 <= size) {
+    const id: u32 = ld16(ring + (head << 1));
+    if (unsteady(ring + (head << 1), id) !== 0) break;
     const place: u32 = from + (sent << 2);
     if (unfitFour(place, header, limit) !== 0) break;
     const descriptor: u32 = table + index * PACKED_BYTES;
-    spreadWords(shadow + head * SHADOW_BYTES, place, ONE_DESCRIPTOR);
+    spreadWords(shadow + id * SHADOW_BYTES, place, ONE_DESCRIPTOR);
     const packet0: u32 = ld32(place);
     const packet1: u32 = ld32(place + 4);
     const packet2: u32 = ld32(place + 8);
@@ -179,7 +242,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
     putDescriptor(descriptor + PACKED_BYTES, ld32(packet1 + MBUF_DATA) - header, high, ld32(packet1 + MBUF_LENGTH) + header);
     putDescriptor(descriptor + 2 * PACKED_BYTES, ld32(packet2 + MBUF_DATA) - header, high, ld32(packet2 + MBUF_LENGTH) + header);
     putDescriptor(descriptor + 3 * PACKED_BYTES, ld32(packet3 + MBUF_DATA) - header, high, ld32(packet3 + MBUF_LENGTH) + header);
-    writeWords(descriptor, flags | head, first);
+    writeWords(descriptor, flags | id, first);
     sent += 4;
     free -= 4;
     head = head + 4 === size ? 0 : head + 4;

@@ -74,7 +74,7 @@ export function packedDriverRefill(queue: u32, lcore: u32): u32 {
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
   const firstWord: u32 = ld16(ring + (head << 1)) | ((availableFlags(position) | DESCRIPTOR_F_WRITE) << 16);
   let posted: u32 = 0;
-  if ((ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0) {
+  if (physical === 0) {
     posted = packedPostFours(queue, wanted);
     head = head + posted === size ? 0 : head + posted;
     position = advance(position, posted, size);
@@ -279,7 +279,7 @@ export function packedDriverReceive(queue: u32, to: u32, packets: u32): u32 {
   const offloads: u32 = ld32(queue + Q_OFFLOADS);
   if ((features & QUEUE_VECTORIZED) === 0) readAhead(queue, packets, size);
   const plain: u32 = ld32(queue + Q_BATCH) | offloads;
-  let received: u32 = (features & QUEUE_IN_ORDER) !== 0 && plain === 0 ? packedReceiveFours(queue, to, packets) : 0;
+  let received: u32 = plain === 0 ? packedReceiveFours(queue, to, packets) : 0;
   const fours: u32 = received;
   const table: u32 = ld32(queue + Q_DESCRIPTORS);
   const shadow: u32 = ld32(queue + Q_SHADOW);

@@ -23,7 +23,7 @@ import { count, countBurst, countGroupAddress, countSizes } from './counters.ker
 import { claimLines, takeFours } from './driver-fours.kernel.ts';
 import { giveUp } from './give-up.kernel.ts';
 import { isOversize } from './length-limit.kernel.ts';
-import { packedSendFours } from './packed-driver-fours.kernel.ts';
+import { packedReclaimFours, packedSendFours } from './packed-driver-fours.kernel.ts';
 import { hasHeadroom, putSentHeader, writeSentHeader } from './packet-header.kernel.ts';
 import { PACKED_BYTES, PACKED_WORD, POSITION_INDEX } from './packed-layout.ts';
 import { advance, availableFlags, isUsed, loadWord, publishBurst, putDescriptor } from './packed-ring.kernel.ts';
@@ -77,10 +77,10 @@ export function packedDriverReclaim(queue: u32): u32 {
   const shadow: u32 = ld32(queue + Q_SHADOW);
   const scratch: u32 = ld32(queue + Q_SCRATCH);
   const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
+  let done: u32 = inOrder === 0 ? packedReclaimFours(queue) : 0;
   let free: u32 = ld32(queue + Q_FREE);
   let tail: u32 = ld32(queue + Q_FREE_TAIL);
   let position: u32 = ld32(queue + Q_HANDLED);
-  let done: u32 = 0;
   while (free < size) {
     const word: u32 = loadWord(table + (position & POSITION_INDEX) * PACKED_BYTES);
     if (isUsed(word, position) === 0) break;
@@ -193,7 +193,7 @@ export function packedDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   const physical: u32 = ld32(queue + Q_PHYSICAL);
   const features: u32 = ld32(queue + Q_FEATURES);
   const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
-  let sent: u32 = (features & QUEUE_IN_ORDER) !== 0 && physical === 0 ? packedSendFours(queue, from, packets) : 0;
+  let sent: u32 = physical === 0 ? packedSendFours(queue, from, packets) : 0;
   if (sent === packets) return sent;
   const fours: u32 = sent;
   free = ld32(queue + Q_FREE);

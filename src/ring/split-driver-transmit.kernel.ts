@@ -59,7 +59,7 @@ import {
   TRANSMIT_TABLE,
   TRANSMIT_TABLE_ENTRIES,
 } from './queue-layout.ts';
-import { splitSendFours } from './split-driver-fours.kernel.ts';
+import { splitReclaimFours, splitSendFours } from './split-driver-fours.kernel.ts';
 import { publish, releaseChain, usedAhead, writeDescriptor } from './split-driver-ring.kernel.ts';
 import {
   AVAILABLE_RING,
@@ -110,6 +110,8 @@ export function splitDriverReclaim(queue: u32): u32 {
     st32(queue + Q_FREE, tail - first);
   } else {
     const elements: u32 = ld32(queue + Q_USED) + USED_RING;
+    done = splitReclaimFours(queue, ahead);
+    st32(queue + Q_FREE, ld32(queue + Q_FREE) + done);
     for (; done < ahead; done++) {
       const head: u32 = ld32(elements + ((handled + done) & mask) * USED_ELEMENT_BYTES);
       const entry: u32 = shadow + head * SHADOW_BYTES;
@@ -226,7 +228,7 @@ export function splitDriverTransmit(queue: u32, from: u32, packets: u32): u32 {
   let index: u32 = ld32(queue + Q_OWN_INDEX);
   let bytes: u32 = 0;
   const most: u32 = packets < free ? packets : free;
-  let sent: u32 = (ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER) !== 0 && physical === 0 ? splitSendFours(queue, from, most) : 0;
+  let sent: u32 = physical === 0 ? splitSendFours(queue, from, most) : 0;
   const fours: u32 = sent;
   head += fours;
   free -= fours;
