@@ -1,37 +1,35 @@
 /**
  * Four packets a step on the driver side, whatever the ring's format: packets of one buffer without work.
  *
- * The ring of free descriptors (packed: of buffer ids) counts up as long as the device works in order, whether it promised to or not
- * (VIRTIO_F_IN_ORDER): four descriptors one behind the other in that ring are then one behind the other in the table, and so are their
- * shadows. What does not come in fours, or is not as it should be, is left to the loops that go packet by packet. One test for four, and
- * what is known of the whole burst looked up once, is what this is for; docs/performance.md says what it gained. Single steps are in
- * driver-steps.kernel.ts.
+ * Descriptors (packed: buffer ids) come out of the ring of free ones in its order, and go back to its end: what is next to come back from a
+ * device that works in order is what its tail still has. With VIRTIO_F_IN_ORDER that ring counts up for ever, and what is at a place of it
+ * is the place. Without, it does so as long as the device keeps the order all the same, as most do, and from group to group again after it
+ * has not; so it is looked at (steadyFour). What does not come in fours, or is not as it should be, is left to the loops that go packet by
+ * packet. One test for four, and what is known of the whole burst looked up once, is what this is for; docs/performance.md says what it
+ * gained. Single steps are in driver-steps.kernel.ts.
  * @module
  */
-import { ld32, ldu16, ldu32, st16, st32, stu32 } from '../memory/access.ts';
+import { ld16, ld32, ldu16, ldu32, st16, st32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_HEADROOM, MBUF_LENGTH, MBUF_PORT, MBUF_SEGMENT_LENGTH } from '../memory/mbuf-layout.ts';
 import { NET_HEADER_BUFFERS } from '../net/virtio-net-header.ts';
 import { takeFour } from './driver-steps.kernel.ts';
 import { Q_ADDRESS_HIGH, Q_DESCRIPTORS, Q_SIZE, SHADOW_BYTES } from './queue-layout.ts';
 import { DESCRIPTOR_ADDRESS_HIGH, DESCRIPTOR_BYTES } from './split-layout.ts';
 
-/** 0 when the four entries of a ring of free descriptors or ids that lie at `place` count up from `first`. */
-export function unsteady(place: u32, first: u32): u32 {
-  return (ldu32(place) ^ ((first | ((first + 1) << 16)) >>> 0)) | (ldu32(place + 4) ^ (((first + 2) | ((first + 3) << 16)) >>> 0));
-}
+/** No descriptor. */
+export const UNSTEADY: u32 = 0xffffffff;
 
-/** Writes four entries that count up from `first`, where they are not there already. */
-export function writeSteady(place: u32, first: u32): void {
+/**
+ * The first of the four descriptors or ids from the `place`th of the ring of free ones on, which count up, as they always do `inOrder`;
+ * UNSTEADY when they do not.
+ */
+export function steadyFour(ring: u32, place: u32, inOrder: u32): u32 {
+  if (inOrder !== 0) return place;
+  const at: u32 = ring + (place << 1);
+  const first: u32 = ld16(at);
   const low: u32 = (first | ((first + 1) << 16)) >>> 0;
   const high: u32 = ((first + 2) | ((first + 3) << 16)) >>> 0;
-  if (ldu32(place) !== low) stu32(place, low);
-  if (ldu32(place + 4) !== high) stu32(place + 4, high);
-}
-
-/** Whether four handles are none of them 0. */
-export function areThere(handles: u32): u32 {
-  if (ld32(handles) === 0 || ld32(handles + 4) === 0 || ld32(handles + 8) === 0 || ld32(handles + 12) === 0) return 0;
-  return 1;
+  return ldu32(at) === low && ldu32(at + 4) === high ? first : UNSTEADY;
 }
 
 function buffers(mbuf: u32, header: u32): u32 {

@@ -7,7 +7,7 @@ import { clearWords, gatherWords, ld16, ld32, spreadWords, st32 } from '../memor
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
-import { areThere, completePacket, mergedFour, unsteady, writeSteady } from './driver-fours.kernel.ts';
+import { completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
 import { takeFour, unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
 import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
@@ -38,19 +38,18 @@ import {
 } from './queue-layout.ts';
 import { DESCRIPTOR_F_WRITE } from './split-layout.ts';
 
-/** AVAIL and USED of a word, and these with its id. */
-const USED_BITS: u32 = 0x80800000;
+/** Id, AVAIL and USED of a word. */
 const USED_MASK: u32 = 0x8080ffff;
 
-/** 0 when the four descriptors from `descriptor` on, the first of which has `word`, are used, and their ids count up. */
-function unsteadyUsed(descriptor: u32, word: u32, flags: u32): u32 {
-  const expected: u32 = flags | (word & 0xffff);
+/** 0 when the four descriptors from `descriptor` on are used, and their ids count up from `id`. */
+function unlikeUsed(descriptor: u32, id: u32, flags: u32): u32 {
+  const word: u32 = flags | id;
   return (
-    ((word ^ flags) & USED_BITS) |
-    (((loadWord(descriptor + PACKED_BYTES) ^ (expected + 1)) |
-      (loadWord(descriptor + 2 * PACKED_BYTES) ^ (expected + 2)) |
-      (loadWord(descriptor + 3 * PACKED_BYTES) ^ (expected + 3))) &
-      USED_MASK)
+    ((loadWord(descriptor) ^ word) |
+      (loadWord(descriptor + PACKED_BYTES) ^ (word + 1)) |
+      (loadWord(descriptor + 2 * PACKED_BYTES) ^ (word + 2)) |
+      (loadWord(descriptor + 3 * PACKED_BYTES) ^ (word + 3))) &
+    USED_MASK
   );
 }
 
@@ -78,10 +77,8 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
   let received: u32 = 0;
   while (received + 4 <= packets && free + 4 <= size && index + 4 <= size && tail + 4 <= size) {
     const descriptor: u32 = table + index * PACKED_BYTES;
-    const word: u32 = loadWord(descriptor);
-    const id: u32 = word & 0xffff;
-    // a device that promised to work in order may have told of several by naming the last
-    if (id > size - 4 || (inOrder !== 0 && id !== tail) || unsteadyUsed(descriptor, word, flags) !== 0) break;
+    const id: u32 = steadyFour(ring, tail, inOrder);
+    if (id === UNSTEADY || unlikeUsed(descriptor, id, flags) !== 0) break;
     const length0: u32 = ld32(descriptor + PACKED_LENGTH);
     const length1: u32 = ld32(descriptor + PACKED_BYTES + PACKED_LENGTH);
     const length2: u32 = ld32(descriptor + 2 * PACKED_BYTES + PACKED_LENGTH);
@@ -93,11 +90,8 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
     const place: u32 = to + (received << 2);
     const entry: u32 = shadow + id * SHADOW_BYTES;
     gatherWords(place, entry);
-    // one that did not may name what it was not given
-    if (inOrder === 0 && areThere(place) === 0) break;
     if ((features & QUEUE_MERGEABLE) !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
-    if (inOrder === 0) writeSteady(ring + (tail << 1), id);
     completePacket(ld32(place), length0 - header, port);
     completePacket(ld32(place + 4), length1 - header, port);
     completePacket(ld32(place + 8), length2 - header, port);
@@ -140,11 +134,9 @@ export function packedReclaimFours(queue: u32): u32 {
   let taken: u32 = 0;
   while (free + 4 <= size && index + 4 <= size && tail + 4 <= size) {
     const descriptor: u32 = table + index * PACKED_BYTES;
-    const word: u32 = loadWord(descriptor);
-    const id: u32 = word & 0xffff;
-    if (id > size - 4 || unsteadyUsed(descriptor, word, flags) !== 0) break;
+    const id: u32 = steadyFour(ring, tail, 0);
+    if (id === UNSTEADY || unlikeUsed(descriptor, id, flags) !== 0) break;
     if (takeFour(scratch + (taken << 2), shadow + id * SHADOW_BYTES) === 0) break;
-    writeSteady(ring + (tail << 1), id);
     taken += 4;
     free += 4;
     tail = tail + 4 === size ? 0 : tail + 4;
@@ -182,6 +174,7 @@ export function packedPostFours(queue: u32, buffers: u32): u32 {
   const before: u32 = MBUF_HEADROOM - ld32(queue + Q_HEADER);
   const length: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - before;
   const ring: u32 = ld32(queue + Q_FREE_RING);
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
   const position: u32 = ld32(queue + Q_OWN_INDEX);
   const flags: u32 = (availableFlags(position) | DESCRIPTOR_F_WRITE) << 16;
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
@@ -189,8 +182,8 @@ export function packedPostFours(queue: u32, buffers: u32): u32 {
   let head: u32 = ld32(queue + Q_FREE_HEAD);
   let posted: u32 = 0;
   while (posted + 4 <= buffers && index + 4 <= size && head + 4 <= size) {
-    const id: u32 = ld16(ring + (head << 1));
-    if (unsteady(ring + (head << 1), id) !== 0) break;
+    const id: u32 = steadyFour(ring, head, inOrder);
+    if (id === UNSTEADY) break;
     const from: u32 = scratch + (posted << 2);
     const descriptor: u32 = table + index * PACKED_BYTES;
     spreadWords(shadow + id * SHADOW_BYTES, from, 0);
@@ -220,6 +213,7 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   const position: u32 = ld32(queue + Q_OWN_INDEX);
   const first: u32 = table + (position & POSITION_INDEX) * PACKED_BYTES;
   const ring: u32 = ld32(queue + Q_FREE_RING);
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
   const firstWord: u32 = ld16(ring + (ld32(queue + Q_FREE_HEAD) << 1)) | (availableFlags(position) << 16);
   let wrap: u32 = position & POSITION_WRAP;
   let index: u32 = position & POSITION_INDEX;
@@ -228,8 +222,8 @@ export function packedSendFours(queue: u32, from: u32, packets: u32): u32 {
   let flags: u32 = availableFlags(position) << 16;
   let sent: u32 = 0;
   while (sent + 4 <= packets && free >= 4 && index + 4 <= size && head + 4 <= size) {
-    const id: u32 = ld16(ring + (head << 1));
-    if (unsteady(ring + (head << 1), id) !== 0) break;
+    const id: u32 = steadyFour(ring, head, inOrder);
+    if (id === UNSTEADY) break;
     const place: u32 = from + (sent << 2);
     if (unfitFour(place, header, limit) !== 0) break;
     const descriptor: u32 = table + index * PACKED_BYTES;

@@ -5,10 +5,10 @@
  * Of the indices only what was done is returned: making it visible, and counting it, is left to the callers.
  * @module
  */
-import { clearWords, gatherWords, ld16, ld32, spreadWords } from '../memory/access.ts';
+import { clearWords, gatherWords, ld16, ld32, ldu32, spreadWords, stu32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { areThere, claimLines, completePacket, mergedFour, unsteady, writeSteady } from './driver-fours.kernel.ts';
+import { claimLines, completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
 import { takeFour, unfitFour } from './driver-steps.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
@@ -69,10 +69,10 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
   let received: u32 = 0;
   while (received + 4 <= most && tail + 4 <= size && at + 4 <= size) {
     const element: u32 = elements + at * USED_ELEMENT_BYTES;
-    const slot: u32 = ld32(element);
-    // a device that promised to work in order may have told of several by naming the last
-    if (slot > size - 4 || (inOrder !== 0 && slot !== tail)) break;
+    const slot: u32 = steadyFour(ring, tail, inOrder);
+    if (slot === UNSTEADY) break;
     const wrong: u32 =
+      (ld32(element) ^ slot) |
       (ld32(element + USED_ELEMENT_BYTES) ^ (slot + 1)) |
       (ld32(element + 2 * USED_ELEMENT_BYTES) ^ (slot + 2)) |
       (ld32(element + 3 * USED_ELEMENT_BYTES) ^ (slot + 3));
@@ -88,11 +88,8 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
     const place: u32 = to + (received << 2);
     const entry: u32 = shadow + slot * SHADOW_BYTES;
     gatherWords(place, entry);
-    // one that did not may name what it was not given
-    if (inOrder === 0 && areThere(place) === 0) break;
     if (mergeable !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
-    if (inOrder === 0) writeSteady(ring + (tail << 1), slot);
     completePacket(ld32(place), length0 - header, port);
     completePacket(ld32(place + 4), length1 - header, port);
     completePacket(ld32(place + 8), length2 - header, port);
@@ -120,14 +117,14 @@ export function splitReclaimFours(queue: u32, most: u32): u32 {
   let taken: u32 = 0;
   while (taken + 4 <= most && tail + 4 <= size && at + 4 <= size) {
     const element: u32 = elements + at * USED_ELEMENT_BYTES;
-    const slot: u32 = ld32(element);
-    if (slot > size - 4) break;
+    const slot: u32 = steadyFour(ring, tail, 0);
+    if (slot === UNSTEADY) break;
     const wrong: u32 =
+      (ld32(element) ^ slot) |
       (ld32(element + USED_ELEMENT_BYTES) ^ (slot + 1)) |
       (ld32(element + 2 * USED_ELEMENT_BYTES) ^ (slot + 2)) |
       (ld32(element + 3 * USED_ELEMENT_BYTES) ^ (slot + 3));
     if (wrong !== 0 || takeFour(scratch + (taken << 2), shadow + slot * SHADOW_BYTES) === 0) break;
-    writeSteady(ring + (tail << 1), slot);
     taken += 4;
     tail = (tail + 4) & mask;
     at = (at + 4) & mask;
@@ -159,6 +156,14 @@ function claimChanging(queue: u32, place: u32, count: u32, address: u32): void {
   claimLines(queue, slot, most);
 }
 
+/** Writes the entries of the available ring for four descriptors from `slot` on, where they are not there already. */
+function offerFour(entry: u32, slot: u32): void {
+  const low: u32 = (slot | ((slot + 1) << 16)) >>> 0;
+  const high: u32 = ((slot + 2) | ((slot + 3) << 16)) >>> 0;
+  if (ldu32(entry) !== low) stu32(entry, low);
+  if (ldu32(entry + 4) !== high) stu32(entry + 4, high);
+}
+
 /**
  * Writes descriptors of up to `buffers` fresh buffers, whose handles are in the scratch room, and their entries of the available ring.
  * @returns buffers that have descriptors now
@@ -174,13 +179,14 @@ export function splitPostFours(queue: u32, buffers: u32): u32 {
   const before: u32 = MBUF_HEADROOM - ld32(queue + Q_HEADER);
   const length: u32 = ld32(ld32(queue + Q_POOL) + POOL_ROOM) - before;
   const ring: u32 = ld32(queue + Q_FREE_RING);
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
   let place: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let posted: u32 = 0;
   claimChanging(queue, place, buffers, ld32(ld32(scratch) + MBUF_BUFFER) + before);
   while (posted + 4 <= buffers && place + 4 <= size && at + 4 <= size) {
-    const slot: u32 = ld16(ring + (place << 1));
-    if (unsteady(ring + (place << 1), slot) !== 0) break;
+    const slot: u32 = steadyFour(ring, place, inOrder);
+    if (slot === UNSTEADY) break;
     const from: u32 = scratch + (posted << 2);
     const descriptor: u32 = table + slot * DESCRIPTOR_BYTES;
     spreadWords(shadow + slot * SHADOW_BYTES, from, ONE_DESCRIPTOR);
@@ -189,7 +195,7 @@ export function splitPostFours(queue: u32, buffers: u32): u32 {
       const to: u32 = descriptor + one * DESCRIPTOR_BYTES;
       if (difference(to, address, high, length, DESCRIPTOR_F_WRITE) !== 0) writeDescriptor(to, address, high, length, DESCRIPTOR_F_WRITE);
     }
-    writeSteady(entries + (at << 1), slot);
+    offerFour(entries + (at << 1), slot);
     posted += 4;
     place = (place + 4) & mask;
     at = (at + 4) & mask;
@@ -212,13 +218,14 @@ export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
   const limit: u32 = ld32(queue + Q_LENGTH_LIMIT);
   const high: u32 = ld32(queue + Q_ADDRESS_HIGH);
   const ring: u32 = ld32(queue + Q_FREE_RING);
+  const inOrder: u32 = ld32(queue + Q_FEATURES) & QUEUE_IN_ORDER;
   let place: u32 = ld32(queue + Q_FREE_HEAD) & mask;
   let at: u32 = ld32(queue + Q_OWN_INDEX) & mask;
   let sent: u32 = 0;
   if (most !== 0) claimChanging(queue, place, most, ld32(ld32(from) + MBUF_DATA) - header);
   while (sent + 4 <= most && place + 4 <= size && at + 4 <= size) {
-    const slot: u32 = ld16(ring + (place << 1));
-    if (unsteady(ring + (place << 1), slot) !== 0) break;
+    const slot: u32 = steadyFour(ring, place, inOrder);
+    if (slot === UNSTEADY) break;
     const handles: u32 = from + (sent << 2);
     if (unfitFour(handles, header, limit) !== 0) break;
     const descriptor: u32 = table + slot * DESCRIPTOR_BYTES;
@@ -230,7 +237,7 @@ export function splitSendFours(queue: u32, from: u32, most: u32): u32 {
       const to: u32 = descriptor + one * DESCRIPTOR_BYTES;
       if (difference(to, address, high, length, 0) !== 0) writeDescriptor(to, address, high, length, 0);
     }
-    writeSteady(entries + (at << 1), slot);
+    offerFour(entries + (at << 1), slot);
     sent += 4;
     place = (place + 4) & mask;
     at = (at + 4) & mask;
