@@ -13,6 +13,7 @@ const CASES = [
   { mergeable: false, inOrder: true, receive: 'Scalar in order', transmit: 'Scalar in order' },
   { mergeable: true, inOrder: false, receive: 'Scalar mergeable', transmit: 'Scalar' },
   { mergeable: false, inOrder: false, receive: 'Scalar', transmit: 'Scalar' },
+  { vectorized: true, mergeable: false, inOrder: false, receive: 'Vector SIMD128', transmit: 'Scalar' },
   {
     packed: true,
     mergeable: true,

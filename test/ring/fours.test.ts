@@ -240,19 +240,20 @@ describe.each(CASES)('four packets a step on %s, %s', (target, _, features) => {
     expect(bench.take(bench.kernels.virtqueueReceive, receive.driver.offset, 32)).toEqual(expected);
   });
 
-  it.runIf((features & QUEUE_IN_ORDER) !== 0)('take buffers whose used descriptors or elements the device left out one by one', () => {
-    const receive = pair(16);
-    fill(receive);
-    const free = receive.driver.get(Q_FREE);
-    // one, at the place of the first, stands for six (virtio 1.2, 2.7.9 and 2.8.9)
-    bench.st32(lengthAt(receive, 0), 12 + 60);
-    putId(receive, 0, 5);
-    if (!packed) bench.st16(receive.driver.used + 2, 6);
-    expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32)).toBe(6);
-    bench.kernels.packetsFree(bench.handles, 6, 0);
-    expect(receive.driver.error).toBe(0);
-    expect(receive.driver.get(Q_FREE)).toBe(free + 6);
-  });
+  if ((features & QUEUE_IN_ORDER) !== 0)
+    it('take buffers whose used descriptors or elements the device left out one by one', () => {
+      const receive = pair(16);
+      fill(receive);
+      const free = receive.driver.get(Q_FREE);
+      // one, at the place of the first, stands for six (virtio 1.2, 2.7.9 and 2.8.9)
+      bench.st32(lengthAt(receive, 0), 12 + 60);
+      putId(receive, 0, 5);
+      if (!packed) bench.st16(receive.driver.used + 2, 6);
+      expect(bench.kernels.virtqueueReceive(receive.driver.offset, bench.handles, 32)).toBe(6);
+      bench.kernels.packetsFree(bench.handles, 6, 0);
+      expect(receive.driver.error).toBe(0);
+      expect(receive.driver.get(Q_FREE)).toBe(free + 6);
+    });
 
   it.each([
     ['an address outside of the memory that is shared', 0, 0x20, QUEUE_ERROR_ADDRESS],
