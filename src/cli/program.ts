@@ -8,7 +8,7 @@ import type { WorkerLcores } from '../lcore/lcores.ts';
 import type { PortContext } from '../port/context.ts';
 import type { Devargs } from '../port/devargs.ts';
 import { driverNames, memoryDemand } from '../port/drivers.ts';
-import { loadKernels, type KernelTarget } from '../ring/kernels.ts';
+import { loadKernels, prepareKernels, type KernelTarget } from '../ring/kernels.ts';
 import { availableCpus, numaNodes, onlineCpus, pinThread } from '../system/cpu.ts';
 import { VirtioError } from '../system/error.ts';
 import type { Answered } from './arguments/answered.ts';
@@ -86,7 +86,7 @@ export interface ProgramEnvironment {
 }
 
 /** Pins the main lcore and takes the memory; `cleanup` gives it back. @throws VirtioError ENOMEM */
-export function openEnvironment(wish: EnvironmentWish, cleanup: Closers): ProgramEnvironment {
+export async function openEnvironment(wish: EnvironmentWish, cleanup: Closers): Promise<ProgramEnvironment> {
   const { eal, signal } = wish;
   const main = eal.lcores.find(({ id }) => id === eal.mainLcore);
   if (main === undefined) throw new VirtioError(`main lcore ${String(eal.mainLcore)} is not among the lcores`, { code: 'EINVAL' });
@@ -103,6 +103,7 @@ export function openEnvironment(wish: EnvironmentWish, cleanup: Closers): Progra
   });
   const arena = openArena(eal, { bytes: memory.bytes, ownBytes: memory.ownBytes + (wish.ownBytes ?? 0) }, cleanup);
   const target = eal.maxSimdBitwidth === 64 ? 'javascript' : 'wasm';
+  await prepareKernels(target);
   let lcores: WorkerLcores | undefined;
   return {
     memory,

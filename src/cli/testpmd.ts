@@ -53,7 +53,7 @@ async function runParsed(eal: EalOptions, testpmd: TestpmdOptions, cleanup: Clos
     pciDevices,
     launching: launchOptions,
     setLcores,
-  } = openEnvironment(
+  } = await openEnvironment(
     {
       eal,
       forwards: ({ id }) => id !== eal.mainLcore,

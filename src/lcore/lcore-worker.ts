@@ -6,7 +6,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { openQueue, type QueueFunctions, type QueueInterrupt } from '../port/queue-functions.ts';
-import { loadKernels } from '../ring/kernels.ts';
+import { loadKernels, prepareKernels } from '../ring/kernels.ts';
 import { pinThread, threadId } from '../system/cpu.ts';
 import { RECORDER_TIME } from '../net/latency-layout.ts';
 import { Clock } from './clock.ts';
@@ -52,6 +52,7 @@ const FLUSH_BURSTS = 4096;
 const LOADS_A_MICROSECOND = 100;
 
 const start = workerData as LcoreStart;
+await prepareKernels(start.target);
 const context = loadKernels(start.target, start.share);
 const { u32, i32 } = context.views;
 const stopIndex = (start.control + CONTROL_STOP) >>> 2;

@@ -10,7 +10,8 @@ import { Arena } from '../memory/arena.ts';
 import { createMempool, mempoolBytes } from '../memory/mempool.ts';
 import { LCORE_SLOTS } from '../memory/mempool-layout.ts';
 import type { PortContext } from '../port/context.ts';
-import { loadKernels, type KernelTarget } from '../ring/kernels.ts';
+import { javascriptKernels } from '../ring/javascript-kernels.ts';
+import { loadKernels, provideJavascript, type KernelTarget } from '../ring/kernels.ts';
 import { VirtioError } from '../system/error.ts';
 import { PacketArena } from './packet-arena.ts';
 
@@ -101,6 +102,8 @@ export class Environment implements AsyncDisposable {
     });
     try {
       const pool = createMempool(memory, { name: 'mbuf_pool', count: mbufs, dataRoom: mbufSize, cacheSize });
+      // both at once: createEnvironment() waits for nothing
+      provideJavascript(javascriptKernels);
       const main = loadKernels(target, memory);
       this.arena = new PacketArena(memory, pool, main, () => {
         for (const port of this.#ports.values()) port.takeBackSent?.();

@@ -5,7 +5,6 @@
 import type { BackendEvents, VirtioBackend } from '../backend/backend.ts';
 import { TransportBackend } from '../backend/transport-backend.ts';
 import { randomMac } from '../net/mac-address.ts';
-import { openPciTransport } from '../pci/open-transport.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
 import { readDevargs, type Devargs } from './devargs.ts';
@@ -48,7 +47,8 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
       new TransportBackend({
         arena,
         peer: name,
-        openTransport: () => openPciTransport(arena, name, iovaMode),
+        // loaded with the first such port: most programs have none
+        openTransport: async () => (await import('../pci/open-transport.ts')).openPciTransport(arena, name, iovaMode),
         returns: false,
         queueSize: undefined,
         mac: undefined,

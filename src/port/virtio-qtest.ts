@@ -10,7 +10,7 @@ import type { BackendEvents, VirtioBackend } from '../backend/backend.ts';
 import { TransportBackend } from '../backend/transport-backend.ts';
 import { randomMac } from '../net/mac-address.ts';
 import { parsePciAddress } from '../pci/address.ts';
-import { openQtestTransport, type QtestTarget } from '../pci/qtest/open-transport.ts';
+import type { QtestTarget } from '../pci/qtest/open-transport.ts';
 import { canHaveMsix } from '../pci/qtest/qemu.ts';
 import { VirtioError } from '../system/error.ts';
 import type { PortContext } from './context.ts';
@@ -156,7 +156,7 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
       new TransportBackend({
         arena,
         peer: name,
-        openTransport: () => openQtestTransport(arena, target, address, mode),
+        openTransport: async () => (await import('../pci/qtest/open-transport.ts')).openQtestTransport(arena, target, address, mode),
         returns: false,
         queueSize: undefined,
         mac,

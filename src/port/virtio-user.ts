@@ -4,9 +4,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import type { BackendEvents, VirtioBackend } from '../backend/backend.ts';
-import { VhostNet } from '../backend/vhost-net/vhost-net.ts';
 import { VhostUserFrontEnd } from '../backend/vhost-user/front-end.ts';
-import { VhostVdpa } from '../backend/vhost-vdpa/vhost-vdpa.ts';
 import { randomMac } from '../net/mac-address.ts';
 import { VirtioError } from '../system/error.ts';
 import { checkTapName } from '../system/tap.ts';
@@ -85,12 +83,15 @@ async function create(context: PortContext, id: number, devargs: Devargs): Promi
   if (interfaceName !== undefined) checkTapName(`${name}: iface`, interfaceName);
   const mac = args.mac('mac');
   const { arena, log, signal, gracePeriod } = context;
-  const makeBackend = (events: BackendEvents): VirtioBackend =>
-    kind === 'vhost-net'
-      ? new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log })
-      : kind === 'vhost-vdpa'
-        ? new VhostVdpa({ arena, path, queueSize, mac, events, log, gracePeriod })
-        : new VhostUserFrontEnd({ arena, path, server, events, log, signal });
+  let makeBackend = (events: BackendEvents): VirtioBackend => new VhostUserFrontEnd({ arena, path, server, events, log, signal });
+  // the others are loaded with the first such port: most programs have none
+  if (kind === 'vhost-net') {
+    const { VhostNet } = await import('../backend/vhost-net/vhost-net.ts');
+    makeBackend = (events) => new VhostNet({ arena, path, interfaceName, queuePairs, mac, events, log });
+  } else if (kind === 'vhost-vdpa') {
+    const { VhostVdpa } = await import('../backend/vhost-vdpa/vhost-vdpa.ts');
+    makeBackend = (events) => new VhostVdpa({ arena, path, queueSize, mac, events, log, gracePeriod });
+  }
   return VirtioPort.open(context, {
     id,
     name,

@@ -2,7 +2,7 @@
  * `dpdk-ts/ring`: virtqueues of both sides, their state in the arena, and the kernels that work on them.
  * @module
  */
-export { loadKernels, type BurstKernel, type KernelContext, type Kernels, type KernelTarget } from './kernels.ts';
+export { loadKernels, prepareKernels, type BurstKernel, type KernelContext, type Kernels, type KernelTarget } from './kernels.ts';
 export * from './queue-layout.ts';
 export * from './split-layout.ts';
 export {

@@ -8,41 +8,6 @@ import { readFileSync } from 'node:fs';
 import { bindAccess } from '../memory/access.ts';
 import type { Arena, ArenaShare, ArenaViews } from '../memory/arena.ts';
 import { viewsOfShare } from '../memory/arena.ts';
-import * as mempool from '../memory/mempool.kernel.ts';
-import * as cutLarge from '../net/cut-large.kernel.ts';
-import * as cut from '../net/cut-packet.kernel.ts';
-import * as echo from '../net/echo.kernel.ts';
-import * as ethernet from '../net/ethernet.kernel.ts';
-import * as finishChecksum from '../net/finish-checksum.kernel.ts';
-import * as finishPacket from '../net/finish-packet.kernel.ts';
-import * as gather from '../net/gather.kernel.ts';
-import * as flowTable from '../net/flow-table.kernel.ts';
-import * as generate from '../net/generate.kernel.ts';
-import * as latency from '../net/latency.kernel.ts';
-import * as lpm from '../net/lpm.kernel.ts';
-import * as markVlan from '../net/mark-vlan.kernel.ts';
-import * as recompute from '../net/recompute-checksums.kernel.ts';
-import * as router from '../net/router.kernel.ts';
-import * as vlan from '../net/vlan.kernel.ts';
-import * as finishTransmit from './finish-transmit.kernel.ts';
-import * as ring from './handle-ring.kernel.ts';
-import * as capture from './capture.kernel.ts';
-import * as interrupt from './interrupt.kernel.ts';
-import * as nothing from './null-queue.kernel.ts';
-import * as packedDequeue from './packed-device-dequeue.kernel.ts';
-import * as packedEnqueue from './packed-device-enqueue.kernel.ts';
-import * as pcap from './pcap-queue.kernel.ts';
-import * as tap from './tap-queue.kernel.ts';
-import * as packetRing from './packet-ring.kernel.ts';
-import * as deviceDequeue from './split-device-dequeue.kernel.ts';
-import * as deviceEnqueue from './split-device-enqueue.kernel.ts';
-import * as driverReceive from './split-driver-receive.kernel.ts';
-import * as driverTransmit from './split-driver-transmit.kernel.ts';
-import * as packedReceive from './packed-driver-receive.kernel.ts';
-import * as packedTransmit from './packed-driver-transmit.kernel.ts';
-import * as packedInterrupt from './packed-interrupt.kernel.ts';
-import * as virtqueue from './virtqueue.kernel.ts';
-import * as xdp from './xdp-queue.kernel.ts';
 
 export type KernelTarget = 'wasm' | 'javascript';
 
@@ -136,49 +101,27 @@ function moduleBytes(): WebAssembly.Module {
   return compiled;
 }
 
-const javascript: Kernels = {
-  ...mempool,
-  ...cut,
-  ...cutLarge,
-  ...echo,
-  ...ethernet,
-  ...finishChecksum,
-  ...finishPacket,
-  ...gather,
-  ...flowTable,
-  ...generate,
-  ...latency,
-  ...lpm,
-  ...recompute,
-  ...router,
-  ...markVlan,
-  ...vlan,
-  ...finishTransmit,
-  ...interrupt,
-  ...ring,
-  ...nothing,
-  ...packedDequeue,
-  ...packedEnqueue,
-  ...pcap,
-  ...tap,
-  ...capture,
-  ...packetRing,
-  ...deviceDequeue,
-  ...deviceEnqueue,
-  ...driverReceive,
-  ...driverTransmit,
-  ...packedReceive,
-  ...packedTransmit,
-  ...packedInterrupt,
-  ...virtqueue,
-  ...xdp,
-};
+let javascript: Kernels | undefined;
 
-/** The JavaScript kernels work on one arena a thread: the one bound last. */
+/** Gives this thread the JavaScript kernels, for who has imported them already. */
+export function provideJavascript(kernels: Kernels): void {
+  javascript = kernels;
+}
+
+/** Loads what loadKernels() needs for a target; once a thread. WebAssembly needs nothing. */
+export async function prepareKernels(target: KernelTarget): Promise<void> {
+  if (target === 'javascript') provideJavascript((await import('./javascript-kernels.ts')).javascriptKernels);
+}
+
+/**
+ * Kernels that work on an arena; prepareKernels() comes before. Those in JavaScript work on one arena a thread: the one bound last.
+ * @throws Error when they have not been prepared
+ */
 export function loadKernels(target: KernelTarget, arena: Arena | ArenaShare): KernelContext {
   const share = 'share' in arena ? arena.share() : arena;
   const views = viewsOfShare(share);
   if (target === 'javascript') {
+    if (javascript === undefined) throw new Error("the JavaScript kernels are not there yet: await prepareKernels('javascript') first");
     bindAccess(views);
     return { target, views, kernels: javascript };
   }

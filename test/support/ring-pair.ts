@@ -24,7 +24,7 @@ import {
   POOL_FREE,
   POOL_STACK,
 } from '../../src/memory/mempool-layout.ts';
-import { loadKernels, type Kernels, type KernelTarget } from '../../src/ring/kernels.ts';
+import { loadKernels, prepareKernels, type Kernels, type KernelTarget } from '../../src/ring/kernels.ts';
 import {
   Q_FEATURES,
   Q_HANDLED,
@@ -42,6 +42,8 @@ import {
 } from '../../src/ring/queue-layout.ts';
 import { EVENT_FAR } from '../../src/ring/split-layout.ts';
 import { DeviceQueue, DriverQueue } from '../../src/ring/virtqueue.ts';
+
+await prepareKernels('javascript');
 
 export const TARGETS = ['wasm', 'javascript'] as const satisfies readonly KernelTarget[];
 

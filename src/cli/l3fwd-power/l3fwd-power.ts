@@ -59,7 +59,7 @@ async function run(eal: EalOptions, options: L3fwdOptions, assignments: readonly
   using termination = onTermination();
   const { signal } = termination;
   const rules = readAllRules(options);
-  const { memory, arena, context, pciDevices, launching, setLcores } = openEnvironment(
+  const { memory, arena, context, pciDevices, launching, setLcores } = await openEnvironment(
     {
       eal,
       forwards: ({ id }) => assignments.some(({ lcore }) => lcore === id),
