@@ -32,6 +32,14 @@ export function steadyFour(ring: u32, place: u32, inOrder: u32): u32 {
   return ldu32(at) === low && ldu32(at + 4) === high ? first : UNSTEADY;
 }
 
+/**
+ * 0 when one of four handles is 0. A device that uses buffers out of order leaves ids in the ring of free ones that it has used already:
+ * one that is hostile may name them again.
+ */
+export function areThere(handles: u32): u32 {
+  return ld32(handles) === 0 || ld32(handles + 4) === 0 || ld32(handles + 8) === 0 || ld32(handles + 12) === 0 ? 0 : 1;
+}
+
 function buffers(mbuf: u32, header: u32): u32 {
   return ldu16(ld32(mbuf + MBUF_BUFFER) + MBUF_HEADROOM - header + NET_HEADER_BUFFERS);
 }

@@ -7,7 +7,7 @@ import { clearWords, gatherWords, ld16, ld32, spreadWords, st32 } from '../memor
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
 import { countPackets } from './counters.kernel.ts';
-import { completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
+import { areThere, completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
 import { takeFour, unfitFour } from './driver-steps.kernel.ts';
 import { PACKED_BYTES, PACKED_F_BOTH, PACKED_LENGTH, PACKED_WORD, POSITION_INDEX, POSITION_WRAP } from './packed-layout.ts';
 import { availableFlags, loadWord, publishBurst, putDescriptor, usedFlags } from './packed-ring.kernel.ts';
@@ -90,6 +90,7 @@ export function packedReceiveFours(queue: u32, to: u32, packets: u32): u32 {
     const place: u32 = to + (received << 2);
     const entry: u32 = shadow + id * SHADOW_BYTES;
     gatherWords(place, entry);
+    if (inOrder === 0 && areThere(place) === 0) break;
     if ((features & QUEUE_MERGEABLE) !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
     completePacket(ld32(place), length0 - header, port);

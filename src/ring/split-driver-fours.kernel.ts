@@ -8,7 +8,7 @@
 import { clearWords, gatherWords, ld16, ld32, ldu32, spreadWords, stu32 } from '../memory/access.ts';
 import { MBUF_BUFFER, MBUF_DATA, MBUF_HEADROOM, MBUF_LENGTH } from '../memory/mbuf-layout.ts';
 import { POOL_ROOM } from '../memory/mempool-layout.ts';
-import { claimLines, completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
+import { areThere, claimLines, completePacket, mergedFour, steadyFour, UNSTEADY } from './driver-fours.kernel.ts';
 import { takeFour, unfitFour } from './driver-steps.kernel.ts';
 import { SHORTEST_PACKET } from './packet-header.kernel.ts';
 import {
@@ -88,6 +88,7 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
     const place: u32 = to + (received << 2);
     const entry: u32 = shadow + slot * SHADOW_BYTES;
     gatherWords(place, entry);
+    if (inOrder === 0 && areThere(place) === 0) break;
     if (mergeable !== 0 && mergedFour(place, header) !== 0) break;
     clearWords(entry);
     completePacket(ld32(place), length0 - header, port);

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Q_FREE, Q_PACKETS, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../../src/ring/queue-layout.ts';
+import { Q_FREE, Q_PACKETS, QUEUE_ERROR_ID, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../../src/ring/queue-layout.ts';
 import type { DriverQueue } from '../../src/ring/virtqueue.ts';
 import { counter, frame, RingBench, TARGETS } from '../support/ring-pair.ts';
 
@@ -199,6 +199,29 @@ describe.each(CASES)('a driver on %s, %s, and a device that works in any order',
       }),
       { numRuns: 40 },
     );
+  });
+
+  it('that names a buffer again which it used out of turn: the queue is given up before it', () => {
+    using bench = new RingBench(target);
+    bench.canaries();
+    const pool = bench.pool();
+    const queue = bench.driver({ size: 16, features, header: HEADER, pool });
+    const model = device(bench, queue);
+    bench.kernels.virtqueueReceive(queue.offset, bench.handles, 32);
+    const buffers = model.take();
+    const use = (ids: readonly number[]): Buffer[] => {
+      for (const id of ids) {
+        const buffer = buffers.find((taken) => taken.id === id) ?? { id, places: [] };
+        bench.write(buffer.places[0]?.address ?? 0, Buffer.concat([Buffer.alloc(HEADER), frame(60, id)]));
+        model.use(buffer, HEADER + 60);
+      }
+      return bench.take(bench.kernels.virtqueueReceive, queue.offset, 32);
+    };
+    expect(use([7, 1, 2, 3])).toEqual([7, 1, 2, 3].map((id) => frame(60, id)));
+    // the ring of free descriptors still has 4, 5, 6 and 7 there
+    expect(use([4, 5, 6, 7])).toEqual([4, 5, 6].map((id) => frame(60, id)));
+    expect(queue.error).toBe(QUEUE_ERROR_ID);
+    expect(bench.deadCanaries()).toEqual([]);
   });
 
   it('property: every packet received is the one that the device put there, in the order of its use', () => {
