@@ -22,7 +22,6 @@ import * as vlan from '../net/vlan.kernel.ts';
 import * as finishTransmit from './finish-transmit.kernel.ts';
 import * as ring from './handle-ring.kernel.ts';
 import * as capture from './capture.kernel.ts';
-import * as interrupt from './interrupt.kernel.ts';
 import * as nothing from './null-queue.kernel.ts';
 import * as packedDequeue from './packed-device-dequeue.kernel.ts';
 import * as packedEnqueue from './packed-device-enqueue.kernel.ts';
@@ -35,7 +34,6 @@ import * as driverReceive from './split-driver-receive.kernel.ts';
 import * as driverTransmit from './split-driver-transmit.kernel.ts';
 import * as packedReceive from './packed-driver-receive.kernel.ts';
 import * as packedTransmit from './packed-driver-transmit.kernel.ts';
-import * as packedInterrupt from './packed-interrupt.kernel.ts';
 import * as virtqueue from './virtqueue.kernel.ts';
 import * as xdp from './xdp-queue.kernel.ts';
 import type { Kernels } from './kernels.ts';
@@ -59,7 +57,6 @@ export const javascriptKernels: Kernels = {
   ...markVlan,
   ...vlan,
   ...finishTransmit,
-  ...interrupt,
   ...ring,
   ...nothing,
   ...packedDequeue,
@@ -74,7 +71,6 @@ export const javascriptKernels: Kernels = {
   ...driverTransmit,
   ...packedReceive,
   ...packedTransmit,
-  ...packedInterrupt,
   ...virtqueue,
   ...xdp,
 };
