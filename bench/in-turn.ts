@@ -18,12 +18,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
 import { coreState, DEFAULT_NEAR_BELOW_NS, openCoreDistance, type CoreState } from './core-distance.ts';
 import { readStats, startEnds, type Ends, type StartedEnds, type Starting } from './ends.ts';
 import { allowedCpus, prepareMemory } from './machine.ts';
 import { matrixCases, PATHS, TESTS } from './matrix.ts';
+import { readOptions, wholeOption } from './few-options.ts';
 import { findCommand, programAt, type Program } from './programs.ts';
 import { busiestTask, taskTimes } from './schedstat.ts';
 import { median, quantile } from './statistics.ts';
@@ -36,23 +36,16 @@ const WARM_UP_MS = 800;
 const SETTLE_MS = 20;
 const WINDOW_MS = 80;
 
-const { values, positionals } = parseArgs({
-  options: {
-    path: { type: 'string', default: 'packed-vectorized' },
-    size: { type: 'string', default: '64' },
-    queue: { type: 'string', default: '256' },
-    cpu: { type: 'string', default: '1' },
-    cpus: { type: 'string', default: '0,1' },
-    direction: { type: 'string' },
-    rounds: { type: 'string', default: '7' },
-  },
-  allowPositionals: true,
-});
+const USAGE =
+  'npx tsx bench/in-turn.ts [--path packed-vectorized] [--size 64] [--queue 256] [--direction NAME] [--cpu 1] [--cpus 0,1] [--rounds 7] [PROGRAM ...]';
+const { values, positionals } = readOptions(
+  USAGE,
+  { path: 'packed-vectorized', size: '64', queue: '256', cpu: '1', cpus: '0,1', direction: undefined, rounds: '7' },
+  true,
+);
 
 function positive(name: 'size' | 'queue' | 'rounds'): number {
-  const value = Number(values[name]);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`--${name} '${values[name]}': a positive number is needed`);
-  return value;
+  return wholeOption(`--${name}`, values[name], USAGE);
 }
 
 function findProgram(name: string): Program {

@@ -6,25 +6,19 @@
  * Nanoseconds a packet, the least and the median of the windows. What a pair of cores adds is measured by bench/main.ts.
  * @module
  */
-import { parseArgs } from 'node:util';
 import { GENERATED_HEADER_BYTES, generatedHeaders, TXONLY_FLOW } from '../src/lcore/generated-packet.ts';
 import * as template from '../src/net/generate.kernel.ts';
 import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../src/ring/queue-layout.ts';
 import type { Mempool } from '../src/memory/mempool.ts';
 import { RingBench, testArena } from '../test/support/ring-pair.ts';
+import { readOptions, refuse, wholeOption } from './few-options.ts';
 import { median } from './statistics.ts';
 
-const { values } = parseArgs({
-  options: {
-    size: { type: 'string', default: '64' },
-    queue: { type: 'string', default: '256' },
-    windows: { type: 'string', default: '41' },
-    path: { type: 'string' },
-  },
-});
-const size = Number(values.size);
-const ring = Number(values.queue);
-const windows = Number(values.windows);
+const USAGE = 'npx tsx bench/kernels.ts [--size 64] [--queue 256] [--path packed-vectorized] [--windows 41]';
+const { values } = readOptions(USAGE, { size: '64', queue: '256', windows: '41', path: undefined });
+const size = wholeOption('--size', values.size, USAGE);
+const ring = wholeOption('--queue', values.queue, USAGE);
+const windows = wholeOption('--windows', values.windows, USAGE);
 
 const PATHS = [
   ['split', QUEUE_MERGEABLE | QUEUE_IN_ORDER],
@@ -85,6 +79,9 @@ function templateOf(bench: RingBench, pool: Mempool, flows: number): number {
   return offset;
 }
 
+if (values.path !== undefined && !PATHS.some(([path]) => path === values.path)) {
+  refuse(`--path '${values.path}': one of ${PATHS.map(([path]) => path).join(', ')}`, USAGE);
+}
 for (const [name, features] of PATHS.filter(([path]) => values.path === undefined || values.path === path)) {
   console.log(name);
   using bench = new RingBench('wasm', testArena(32 * 1024 * 1024));

@@ -16,6 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { captureHeader, captureRecord, type CaptureFormat } from '../../src/net/pcap.ts';
 import { parsePortStats } from '../port-stats.ts';
+import { readOptions, wholeOption } from '../few-options.ts';
 import { findCommand, programAt, type Program } from '../programs.ts';
 import { busiestTask, taskTimes } from '../schedstat.ts';
 import { summarize } from '../statistics.ts';
@@ -38,7 +39,9 @@ interface Reading {
   readonly tasks: ReturnType<typeof taskTimes>;
 }
 
-const directory = mkdtempSync(join(process.argv[3] ?? tmpdir(), 'dpdk-ts-bench-'));
+const USAGE = 'npx tsx bench/ports/pcap.ts [ROUNDS, 3] [DIRECTORY]';
+const { positionals } = readOptions(USAGE, {}, true);
+const directory = mkdtempSync(join(positionals[1] ?? tmpdir(), 'dpdk-ts-bench-'));
 process.on('exit', () => {
   rmSync(directory, { recursive: true, force: true });
 });
@@ -143,8 +146,7 @@ async function capturing(program: Program, ending: CaptureFormat): Promise<Rates
   }
 }
 
-const rounds = Number(process.argv[2] ?? 3);
-if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError(`${process.argv[2] ?? ''}: expected a number of rounds, 1 or more`);
+const rounds = wholeOption('ROUNDS', positionals[0] ?? '3', USAGE);
 const ours = programAt('ours', fileURLToPath(new URL('../../dist/cli/testpmd-main.js', import.meta.url)));
 const dpdkPath = findCommand('dpdk-testpmd');
 const dpdk = dpdkPath === undefined ? undefined : programAt('dpdk', dpdkPath);
