@@ -47,6 +47,16 @@ import {
   USED_RING,
 } from './split-layout.ts';
 
+/** 0 when the four used elements from `element` on name the descriptors from `slot` on. */
+function unlikeUsed(element: u32, slot: u32): u32 {
+  return (
+    (ld32(element) ^ slot) |
+    (ld32(element + USED_ELEMENT_BYTES) ^ (slot + 1)) |
+    (ld32(element + 2 * USED_ELEMENT_BYTES) ^ (slot + 2)) |
+    (ld32(element + 3 * USED_ELEMENT_BYTES) ^ (slot + 3))
+  );
+}
+
 /**
  * Takes used buffers, each a packet of its own, of the `most` that the device has used.
  * @returns packets received; their handles are at `to`
@@ -70,13 +80,7 @@ export function splitReceiveFours(queue: u32, to: u32, most: u32): u32 {
   while (received + 4 <= most && tail + 4 <= size && at + 4 <= size) {
     const element: u32 = elements + at * USED_ELEMENT_BYTES;
     const slot: u32 = steadyFour(ring, tail, inOrder);
-    if (slot === UNSTEADY) break;
-    const wrong: u32 =
-      (ld32(element) ^ slot) |
-      (ld32(element + USED_ELEMENT_BYTES) ^ (slot + 1)) |
-      (ld32(element + 2 * USED_ELEMENT_BYTES) ^ (slot + 2)) |
-      (ld32(element + 3 * USED_ELEMENT_BYTES) ^ (slot + 3));
-    if (wrong !== 0) break;
+    if (slot === UNSTEADY || unlikeUsed(element, slot) !== 0) break;
     const length0: u32 = ld32(element + 4);
     const length1: u32 = ld32(element + USED_ELEMENT_BYTES + 4);
     const length2: u32 = ld32(element + 2 * USED_ELEMENT_BYTES + 4);
@@ -119,13 +123,8 @@ export function splitReclaimFours(queue: u32, most: u32): u32 {
   while (taken + 4 <= most && tail + 4 <= size && at + 4 <= size) {
     const element: u32 = elements + at * USED_ELEMENT_BYTES;
     const slot: u32 = steadyFour(ring, tail, 0);
-    if (slot === UNSTEADY) break;
-    const wrong: u32 =
-      (ld32(element) ^ slot) |
-      (ld32(element + USED_ELEMENT_BYTES) ^ (slot + 1)) |
-      (ld32(element + 2 * USED_ELEMENT_BYTES) ^ (slot + 2)) |
-      (ld32(element + 3 * USED_ELEMENT_BYTES) ^ (slot + 3));
-    if (wrong !== 0 || takeFour(scratch + (taken << 2), shadow + slot * SHADOW_BYTES) === 0) break;
+    if (slot === UNSTEADY || unlikeUsed(element, slot) !== 0) break;
+    if (takeFour(scratch + (taken << 2), shadow + slot * SHADOW_BYTES) === 0) break;
     taken += 4;
     tail = (tail + 4) & mask;
     at = (at + 4) & mask;
@@ -145,7 +144,8 @@ function difference(descriptor: u32, address: u32, high: u32, length: u32, flags
 
 /**
  * claimLines() for the `count` descriptors from the `place`th of the free ring on, where they lie one behind the other and the first is to
- * have another address: those that stay as they are stay with both sides.
+ * have another address: those that stay as they are stay with both sides. That they lie so is told by the last; were one in between
+ * outstanding, it would be given the high word that it has.
  */
 function claimChanging(queue: u32, place: u32, count: u32, address: u32): void {
   const ring: u32 = ld32(queue + Q_FREE_RING);
