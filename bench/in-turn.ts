@@ -18,12 +18,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, Option } from 'commander';
 import { DIRECTIONS, type BenchCase, type Direction } from './cases.ts';
 import { coreState, DEFAULT_NEAR_BELOW_NS, openCoreDistance, type CoreState } from './core-distance.ts';
 import { readStats, startEnds, type Ends, type StartedEnds, type Starting } from './ends.ts';
 import { allowedCpus, prepareMemory } from './machine.ts';
 import { matrixCases, PATHS, TESTS } from './matrix.ts';
-import { readOptions, wholeOption } from './few-options.ts';
+import { twoCpus, wholeNumber } from './options.ts';
 import { findCommand, programAt, type Program } from './programs.ts';
 import { busiestTask, taskTimes } from './schedstat.ts';
 import { median, quantile } from './statistics.ts';
@@ -36,17 +37,28 @@ const WARM_UP_MS = 800;
 const SETTLE_MS = 20;
 const WINDOW_MS = 80;
 
-const USAGE =
-  'npx tsx bench/in-turn.ts [--path packed-vectorized] [--size 64] [--queue 256] [--direction NAME] [--cpu 1] [--cpus 0,1] [--rounds 7] [PROGRAM ...]';
-const { values, positionals } = readOptions(
-  USAGE,
-  { path: 'packed-vectorized', size: '64', queue: '256', cpu: '1', cpus: '0,1', direction: undefined, rounds: '7' },
-  true,
-);
-
-function positive(name: 'size' | 'queue' | 'rounds'): number {
-  return wholeOption(`--${name}`, values[name], USAGE);
+interface TurnOptions {
+  readonly path: string;
+  readonly size: number;
+  readonly queue: number;
+  readonly direction?: string;
+  readonly cpu: string;
+  readonly cpus: readonly [number, number];
+  readonly rounds: number;
 }
+
+const command = new Command('npx tsx bench/in-turn.ts')
+  .argument('[programs...]', 'ours, dpdk, or the folder of another build', ['ours', 'dpdk'])
+  .addOption(new Option('--path <name>', 'the path of the drivers').choices(PATHS.map(({ name }) => name)).default('packed-vectorized'))
+  .option('--size <bytes>', 'bytes of a packet', wholeNumber, 64)
+  .option('--queue <n>', 'descriptors of a ring', wholeNumber, 256)
+  .addOption(new Option('--direction <name>', 'two processes; default: both ports in one').choices(DIRECTIONS.map(({ name }) => name)))
+  .option('--cpu <n>', 'the CPU, without --direction', '1')
+  .option('--cpus <a,b>', 'the two CPUs, with --direction', twoCpus, [0, 1])
+  .option('--rounds <n>', 'rounds', wholeNumber, 7)
+  .parse();
+const values = command.opts<TurnOptions>();
+const [programNames] = command.processedArgs as [string[]];
 
 function findProgram(name: string): Program {
   const path = name === 'dpdk' ? findCommand('dpdk-testpmd') : findCommand(join(name === 'ours' ? '.' : name, 'dist/cli/testpmd-main.js'));
@@ -198,14 +210,12 @@ async function measure(plan: Plan, names: readonly string[], rounds: number): Pr
 async function main(): Promise<void> {
   const wanted = values.direction ?? 'io-loop';
   const direction = DIRECTIONS.find(({ name }) => name === wanted);
-  if (direction === undefined) throw new Error(`--direction '${wanted}': one of ${DIRECTIONS.map(({ name }) => name).join(', ')}`);
   const paths = PATHS.filter(({ name }) => name === values.path);
-  const test = values.direction === undefined ? 'one-core' : direction.loop ? 'loop' : 'one-way';
+  const test = values.direction === undefined ? 'one-core' : direction?.loop === true ? 'loop' : 'one-way';
   const tests = TESTS.filter(({ name }) => name === test);
-  const [benchCase] = matrixCases({ paths, queues: [positive('queue')], sizes: [positive('size')], tests });
-  if (benchCase === undefined) throw new Error(`--path '${values.path}': one of ${PATHS.map(({ name }) => name).join(', ')}`);
-  const [first = NaN, second = NaN] =
-    values.direction === undefined ? [Number(values.cpu), Number(values.cpu)] : values.cpus.split(',').map(Number);
+  const [benchCase] = matrixCases({ paths, queues: [values.queue], sizes: [values.size], tests });
+  if (benchCase === undefined || direction === undefined) throw new Error(`no case: ${values.path}, ${wanted}`);
+  const [first, second] = values.direction === undefined ? [Number(values.cpu), Number(values.cpu)] : values.cpus;
   if (![first, second].every((cpu) => allowedCpus().includes(cpu)))
     throw new Error('--cpu, --cpus: CPUs that this process may use, as in 0,1');
   const stop = new AbortController();
@@ -215,7 +225,7 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'dpdk-ts-bench-'));
   try {
     const common = { cpus: [first, second], memory: prepareMemory(), directory, signal: stop.signal } as const;
-    await measure({ benchCase, direction, common }, positionals.length === 0 ? ['ours', 'dpdk'] : positionals, positive('rounds'));
+    await measure({ benchCase, direction, common }, programNames, values.rounds);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

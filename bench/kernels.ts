@@ -6,19 +6,14 @@
  * Nanoseconds a packet, the least and the median of the windows. What a pair of cores adds is measured by bench/main.ts.
  * @module
  */
+import { Command, Option } from 'commander';
 import { GENERATED_HEADER_BYTES, generatedHeaders, TXONLY_FLOW } from '../src/lcore/generated-packet.ts';
 import * as template from '../src/net/generate.kernel.ts';
 import { QUEUE_IN_ORDER, QUEUE_MERGEABLE, QUEUE_PACKED, QUEUE_VECTORIZED } from '../src/ring/queue-layout.ts';
 import type { Mempool } from '../src/memory/mempool.ts';
 import { RingBench, testArena } from '../test/support/ring-pair.ts';
-import { readOptions, refuse, wholeOption } from './few-options.ts';
+import { wholeNumber } from './options.ts';
 import { median } from './statistics.ts';
-
-const USAGE = 'npx tsx bench/kernels.ts [--size 64] [--queue 256] [--path packed-vectorized] [--windows 41]';
-const { values } = readOptions(USAGE, { size: '64', queue: '256', windows: '41', path: undefined });
-const size = wholeOption('--size', values.size, USAGE);
-const ring = wholeOption('--queue', values.queue, USAGE);
-const windows = wholeOption('--windows', values.windows, USAGE);
 
 const PATHS = [
   ['split', QUEUE_MERGEABLE | QUEUE_IN_ORDER],
@@ -27,6 +22,20 @@ const PATHS = [
   ['packed-in-order', QUEUE_PACKED | QUEUE_IN_ORDER],
   ['packed-vectorized', QUEUE_PACKED | QUEUE_IN_ORDER | QUEUE_VECTORIZED],
 ] as const;
+
+const {
+  size,
+  queue: ring,
+  windows,
+  path: wanted,
+} = new Command('npx tsx bench/kernels.ts')
+  .option('--size <bytes>', 'bytes of a packet', wholeNumber, 64)
+  .option('--queue <n>', 'descriptors of a ring', wholeNumber, 256)
+  .option('--windows <n>', 'windows, the first five of which warm up', wholeNumber, 41)
+  .addOption(new Option('--path <name>', 'that path alone').choices(PATHS.map(([path]) => path)))
+  .allowExcessArguments(false)
+  .parse()
+  .opts<{ readonly size: number; readonly queue: number; readonly windows: number; readonly path?: string }>();
 
 const BURST = 32;
 /** Bursts of one kernel between two readings of the clock: what a ring holds. */
@@ -79,10 +88,7 @@ function templateOf(bench: RingBench, pool: Mempool, flows: number): number {
   return offset;
 }
 
-if (values.path !== undefined && !PATHS.some(([path]) => path === values.path)) {
-  refuse(`--path '${values.path}': one of ${PATHS.map(([path]) => path).join(', ')}`, USAGE);
-}
-for (const [name, features] of PATHS.filter(([path]) => values.path === undefined || values.path === path)) {
+for (const [name, features] of PATHS.filter(([path]) => wanted === undefined || wanted === path)) {
   console.log(name);
   using bench = new RingBench('wasm', testArena(32 * 1024 * 1024));
   const { kernels } = bench;

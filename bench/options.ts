@@ -129,7 +129,8 @@ function positive(text: string): number {
   return value;
 }
 
-function wholeNumber(text: string): number {
+/** For an option that takes 1 or more. @throws InvalidArgumentError, which commander tells with the option's name */
+export function wholeNumber(text: string): number {
   const value = positive(text);
   if (!Number.isInteger(value)) {
     throw new InvalidArgumentError('Not a whole number.');
@@ -137,7 +138,7 @@ function wholeNumber(text: string): number {
   return value;
 }
 
-function twoCpus(text: string): readonly [number, number] {
+export function twoCpus(text: string): readonly [number, number] {
   const [a, b, ...rest] = text.split(',').map(Number);
   if (a === undefined || b === undefined || rest.length > 0 || a === b || ![a, b].every((cpu) => Number.isInteger(cpu) && cpu >= 0)) {
     throw new InvalidArgumentError('Two different CPU numbers, as in 0,1.');

@@ -11,11 +11,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
 import { openPort, type PacketPort } from '../src/index.ts';
 import { availableCpus, pinThread } from '../src/system/cpu.ts';
 import { L3fwdPower } from '../test/support/l3fwd-power.ts';
 import { cpuMilliseconds } from '../test/support/processes.ts';
-import { readOptions, wholeOption } from './few-options.ts';
+import { wholeNumber } from './options.ts';
 import { quantile } from './statistics.ts';
 
 /** Polls without a packet before it sleeps: never. */
@@ -124,13 +125,14 @@ async function measure(role: 'driver' | 'device', emptyPolls: number | undefined
   }
 }
 
-const USAGE = 'npm run bench:wake-up -- [--packets 300] [--pause MILLISECONDS, 20] [--idle SECONDS, 5]';
-const { values } = readOptions(USAGE, { packets: '300', pause: '20', idle: '5' });
-const wish = {
-  packets: wholeOption('--packets', values.packets, USAGE),
-  pauseMs: wholeOption('--pause', values.pause, USAGE),
-  idleSeconds: wholeOption('--idle', values.idle, USAGE),
-};
+const options = new Command('npm run bench:wake-up --')
+  .option('--packets <n>', 'packets that are sent', wholeNumber, 300)
+  .option('--pause <ms>', 'from one to the next', wholeNumber, 20)
+  .option('--idle <s>', 'without a packet, before them', wholeNumber, 5)
+  .allowExcessArguments(false)
+  .parse()
+  .opts<{ readonly packets: number; readonly pause: number; readonly idle: number }>();
+const wish = { packets: options.packets, pauseMs: options.pause, idleSeconds: options.idle };
 if (availableCpus().length < 2) throw new Error('two CPUs are needed: one for each end');
 pinThread(availableCpus().slice(0, 1));
 const percent = (part: number): string => `${(100 * part).toFixed(1)} %`;

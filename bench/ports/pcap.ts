@@ -14,9 +14,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
 import { captureHeader, captureRecord, type CaptureFormat } from '../../src/net/pcap.ts';
 import { parsePortStats } from '../port-stats.ts';
-import { readOptions, wholeOption } from '../few-options.ts';
+import { wholeNumber } from '../options.ts';
 import { findCommand, programAt, type Program } from '../programs.ts';
 import { busiestTask, taskTimes } from '../schedstat.ts';
 import { summarize } from '../statistics.ts';
@@ -39,9 +40,12 @@ interface Reading {
   readonly tasks: ReturnType<typeof taskTimes>;
 }
 
-const USAGE = 'npx tsx bench/ports/pcap.ts [ROUNDS, 3] [DIRECTORY]';
-const { positionals } = readOptions(USAGE, {}, true);
-const directory = mkdtempSync(join(positionals[1] ?? tmpdir(), 'dpdk-ts-bench-'));
+const [rounds, place] = new Command('npx tsx bench/ports/pcap.ts')
+  .argument('[rounds]', 'windows of each row', wholeNumber, 3)
+  .argument('[directory]', 'where the files are', tmpdir())
+  .allowExcessArguments(false)
+  .parse().processedArgs as [number, string];
+const directory = mkdtempSync(join(place, 'dpdk-ts-bench-'));
 process.on('exit', () => {
   rmSync(directory, { recursive: true, force: true });
 });
@@ -146,7 +150,6 @@ async function capturing(program: Program, ending: CaptureFormat): Promise<Rates
   }
 }
 
-const rounds = wholeOption('ROUNDS', positionals[0] ?? '3', USAGE);
 const ours = programAt('ours', fileURLToPath(new URL('../../dist/cli/testpmd-main.js', import.meta.url)));
 const dpdkPath = findCommand('dpdk-testpmd');
 const dpdk = dpdkPath === undefined ? undefined : programAt('dpdk', dpdkPath);
